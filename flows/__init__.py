@@ -1,0 +1,1 @@
+"""What a person or a schedule starts: steps, the command line, and the Prefect flows."""

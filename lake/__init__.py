@@ -1,0 +1,1 @@
+"""Delta Lake: table schemas, exactly-once writes, and DuckDB over them."""

@@ -1,0 +1,25 @@
+"""What can go wrong with the lake, as one-line messages that name the next step."""
+
+
+class LakeError(Exception):
+    """Base of all lake errors; the message is meant for the user."""
+
+
+class OriginMismatch(LakeError):
+    """The lake is bound to another origin than the rows about to be written."""
+
+
+class LakeMissing(LakeError):
+    """There is no lake at the given root."""
+
+
+class NewerSchema(LakeError):
+    """The lake was written by a newer version of Chainlake."""
+
+
+class QueryRefused(LakeError):
+    """A user's SQL statement was not a read, or DuckDB rejected it."""
+
+
+class ExtensionMissing(LakeError):
+    """DuckDB's ``delta`` extension can neither be loaded from its wheel nor installed."""

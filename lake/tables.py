@@ -1,0 +1,291 @@
+"""Schemas of the tables that Python writes: raw and ops. Each exists here and nowhere else.
+
+dbt's sources, the docs and the empty tables of a new lake are made from these. Tables that dbt writes (clean, quality)
+have their schema in the models' enforced contracts. All instants are UTC microseconds; prices are dollars per share of
+the underlying; sizes, volume and open interest are contracts; ``trade_date`` is the New York date of the session.
+"""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+TEXT = pa.string()
+FLAG = pa.bool_()
+DAY = pa.date32()
+INSTANT = pa.timestamp("us", tz="UTC")
+COUNT = pa.int64()
+SMALL = pa.int32()
+PRICE = pa.float64()
+MODEL = pa.float32()
+FLAGS = pa.list_(TEXT)
+VERSIONS = pa.map_(TEXT, COUNT)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name, Arrow type, meaning (with unit), and whether every row has it."""
+
+    name: str
+    type: pa.DataType
+    description: str
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One Delta table: grain, key and columns. `name` is ``<schema>/<table>``; partitioned by its first column."""
+
+    name: str
+    grain: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    partition_by: str = "trade_date"
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema, in column order, with required columns not nullable."""
+        return pa.schema([pa.field(c.name, c.type, nullable=not c.required) for c in self.columns])
+
+
+def _must(name: str, type_: pa.DataType, description: str) -> Column:
+    return Column(name, type_, description, required=True)
+
+
+TRADE_DATE = _must("trade_date", DAY, "New York date of the session")
+SLOT = _must("slot_30m", SMALL, "number of the slot in its session, from 0")
+SAMPLE_TIME = _must("sample_time", INSTANT, "nominal instant of the slot")
+UNDERLYING = _must("underlying", TEXT, "symbol of the underlying, as IB writes it")
+CONID = _must("conid", COUNT, "IB contract id")
+INGEST_ID = _must("ingest_id", TEXT, "UUIDv7 of the run of a step, batch and attempt that wrote the row")
+SOURCE = _must("source", TEXT, "origin of the lake: ibkr-live, ibkr-paper, simulated or replay")
+VIEW = _must("view", TEXT, "intraday (captured in a slot's window) or close (the close snapshot)")
+
+CONTRACT = (
+    _must("symbol", TEXT, "OCC local symbol"),
+    _must("trading_class", TEXT, "trading class; adjusted roots carry a digit"),
+    _must("expiry", DAY, "expiry in the OCC symbol"),
+    _must("last_trade_date", DAY, "last trading day, as IB reports it"),
+    _must("right", TEXT, "C or P"),
+    _must("strike", PRICE, "strike, dollars a share"),
+    _must("multiplier", PRICE, "shares a contract"),
+    _must("exchange", TEXT, "exchange asked"),
+)
+ERROR = (
+    _must("snapshot_error", FLAG, "true when the attempt failed"),
+    Column("error_code", SMALL, "IB's error code, or null"),
+    Column("error_message", TEXT, "IB's or our message of the failure"),
+)
+
+SESSIONS = Table(
+    "raw/sessions",
+    "One row per trade date and slot",
+    ("trade_date", "slot_30m"),
+    (
+        TRADE_DATE,
+        SLOT,
+        SAMPLE_TIME,
+        _must("is_close", FLAG, "true for the slot at the close"),
+        _must("is_pre_close", FLAG, "true for the slot before the close slot"),
+        _must("window_end", INSTANT, "end (exclusive) of the slot's window"),
+    ),
+)
+
+CONTRACTS = Table(
+    "raw/contracts",
+    "One row per frozen contract and trade date; later additions have their first slot",
+    ("trade_date", "conid"),
+    (
+        TRADE_DATE,
+        UNDERLYING,
+        CONID,
+        *CONTRACT,
+        Column("reference_price", PRICE, "price of the underlying that the strike filter used"),
+        _must("frozen_at", INSTANT, "when the contract joined the set"),
+        _must("first_seen_slot", SMALL, "first slot that captures it; 0 for the set frozen before the open"),
+        INGEST_ID,
+        SOURCE,
+    ),
+)
+
+OPTION_QUOTES = Table(
+    "raw/option_quotes",
+    "One row per capture outcome, failures included (contract x slot x attempt)",
+    ("trade_date", "view", "slot_30m", "conid", "ingest_id"),
+    (
+        TRADE_DATE,
+        VIEW,
+        SLOT,
+        SAMPLE_TIME,
+        UNDERLYING,
+        CONID,
+        *CONTRACT,
+        Column("bid", PRICE, "best bid; null when there is none"),
+        Column("ask", PRICE, "best ask; null when there is none"),
+        Column("last", PRICE, "last trade"),
+        _must("bid_seen", FLAG, "true when a bid tick arrived, even one that says there is no bid"),
+        Column("bid_size", COUNT, "contracts bid for"),
+        Column("ask_size", COUNT, "contracts offered"),
+        Column("last_size", COUNT, "contracts of the last trade"),
+        Column("volume", COUNT, "contracts traded this session so far"),
+        Column("iv", MODEL, "model implied volatility, per year"),
+        Column("delta", MODEL, "model delta, per share"),
+        Column("gamma", MODEL, "model gamma, per dollar"),
+        Column("theta", MODEL, "model theta, dollars a day"),
+        Column("vega", MODEL, "model vega, dollars a volatility point"),
+        Column("model_price", PRICE, "model price"),
+        Column("pv_dividend", PRICE, "present value of the dividends in the model"),
+        Column("underlying_price", PRICE, "price of the underlying in the model"),
+        Column("open_interest", COUNT, "open interest as shown then: it describes the previous session"),
+        Column("market_data_type", SMALL, "as IB reported it: 1 live, 2 frozen, 3 delayed, 4 delayed-frozen"),
+        _must("requested_at", INSTANT, "when the request was sent, in pipeline time"),
+        Column("asof_ts", INSTANT, "when the last tick in the row arrived; null on error rows"),
+        INGEST_ID,
+        _must("ingest_run_type", TEXT, "scheduled, repair, manual or demo"),
+        _must("batch", TEXT, "batch of the universe"),
+        _must("attempt", SMALL, "attempt of the step that wrote the row, from 1"),
+        _must("data_quality_flag", FLAGS, "flags that capture itself can tell"),
+        _must("snapshot_error", FLAG, "true when the attempt failed"),
+        Column("error_code", SMALL, "IB's error code, or null"),
+        Column("error_type", TEXT, "what kind of failure: timeout, ib_error, disconnected, not_asked …"),
+        Column("error_message", TEXT, "IB's or our message of the failure"),
+        SOURCE,
+    ),
+)
+
+UNDERLYING_QUOTES = Table(
+    "raw/underlying_quotes",
+    "One row per underlying, slot and attempt",
+    ("trade_date", "view", "slot_30m", "conid", "ingest_id"),
+    (
+        TRADE_DATE,
+        VIEW,
+        SLOT,
+        SAMPLE_TIME,
+        UNDERLYING,
+        CONID,
+        Column("bid", PRICE, "best bid"),
+        Column("ask", PRICE, "best ask"),
+        Column("last", PRICE, "last trade"),
+        Column("close", PRICE, "close of the previous session (tick 9)"),
+        Column("hist_volatility", PRICE, "historical volatility, per year (generic tick 104)"),
+        Column("implied_volatility", PRICE, "implied volatility, per year (generic tick 106)"),
+        Column("market_data_type", SMALL, "as IB reported it"),
+        Column("asof_ts", INSTANT, "when the last tick in the row arrived; null on error rows"),
+        INGEST_ID,
+        *ERROR,
+        SOURCE,
+    ),
+)
+
+OPEN_INTEREST = Table(
+    "raw/open_interest",
+    "One row per observation of a contract's open interest",
+    ("trade_date", "conid", "ingest_id"),
+    (
+        TRADE_DATE,
+        Column("oi_asof_date", DAY, "session that the observed value describes; null on error rows"),
+        CONID,
+        UNDERLYING,
+        Column("open_interest", COUNT, "open interest; zero is a value"),
+        _must("observed_at", INSTANT, "when it was observed, in pipeline time"),
+        INGEST_ID,
+        _must("method", TEXT, "enrichment or next_session_snapshot"),
+        *ERROR,
+        SOURCE,
+    ),
+)
+
+RUNS = Table(
+    "ops/runs",
+    "One row per run of a step (slot, batch, attempt)",
+    ("ingest_id", "step"),
+    (
+        TRADE_DATE,
+        _must("step", TEXT, "discover, snapshot, close-snapshot, rollup, enrichment …"),
+        Column("view", TEXT, "intraday or close"),
+        Column("slot_30m", SMALL, "slot, for captures"),
+        Column("batch", TEXT, "batch of the universe"),
+        Column("attempt", SMALL, "attempt, from 1"),
+        INGEST_ID,
+        _must("status", TEXT, "ok, partial, failed or refused"),
+        Column("asked", COUNT, "contracts asked for"),
+        Column("captured", COUNT, "contracts that answered without error"),
+        Column("failed", COUNT, "contracts that ended in an error row"),
+        Column("delayed", COUNT, "rows of market data type 3 or 4"),
+        Column("messages", COUNT, "messages sent to the broker"),
+        Column("pacing_errors", COUNT, "errors 100, 101 and 420"),
+        Column("skew_p50_s", PRICE, "median of asof_ts - sample_time, seconds"),
+        Column("skew_p99_s", PRICE, "99th percentile of asof_ts - sample_time, seconds"),
+        Column("latency_p50_ms", PRICE, "median of request to row, wall-clock milliseconds"),
+        Column("latency_p99_ms", PRICE, "99th percentile of request to row, wall-clock milliseconds"),
+        _must("started_at", INSTANT, "start, in pipeline time"),
+        _must("ended_at", INSTANT, "end, in pipeline time"),
+        Column("elapsed_s", PRICE, "wall-clock seconds"),
+        _must("trigger", TEXT, "schedule, repair, manual or demo"),
+        _must("host", TEXT, "host that ran it"),
+        Column("gateway", TEXT, "host:port of the broker gateway"),
+        Column("message", TEXT, "why it is not ok"),
+    ),
+)
+
+ERRORS = Table(
+    "ops/errors",
+    "One row per error",
+    ("ingest_id", "step", "conid", "observed_at"),
+    (
+        TRADE_DATE,
+        _must("step", TEXT, "step that met the error"),
+        INGEST_ID,
+        Column("conid", COUNT, "contract, when there is one"),
+        Column("code", SMALL, "IB's error code, or null"),
+        _must("error_type", TEXT, "kind of failure"),
+        _must("message", TEXT, "message"),
+        _must("observed_at", INSTANT, "when it was met, in pipeline time"),
+    ),
+)
+
+INCIDENTS = Table(
+    "ops/incidents",
+    "One row per change of an incident: opened, acknowledged or closed",
+    ("incident_id", "state"),
+    (
+        TRADE_DATE,
+        _must("incident_id", TEXT, "UUIDv7"),
+        _must("state", TEXT, "opened, acknowledged or closed"),
+        _must("cause", TEXT, "the metric or event that was breached"),
+        _must("severity", TEXT, "warning or severe"),
+        Column("detail", TEXT, "value, threshold, next step"),
+        _must("changed_at", INSTANT, "when the state changed"),
+    ),
+)
+
+PUBLISHED = Table(
+    "ops/published",
+    "One row per trade date and publication, written last, after the tests",
+    ("trade_date", "published_at"),
+    (
+        TRADE_DATE,
+        _must("published_at", INSTANT, "when the day was published, in pipeline time"),
+        _must("status", TEXT, "passed, warned or failed"),
+        _must("versions", VERSIONS, "Delta version of each table that the publication stands for"),
+        _must("code_version", TEXT, "version of Chainlake"),
+        _must("actions_hash", TEXT, "SHA-256 of the corporate actions in force"),
+        _must("run_id", TEXT, "ingest_id of the step that published"),
+        Column("detail", TEXT, "tests that failed or warned"),
+    ),
+)
+
+TABLES = (
+    SESSIONS,
+    CONTRACTS,
+    OPTION_QUOTES,
+    UNDERLYING_QUOTES,
+    OPEN_INTEREST,
+    RUNS,
+    ERRORS,
+    INCIDENTS,
+    PUBLISHED,
+)
+BY_NAME = {table.name: table for table in TABLES}
