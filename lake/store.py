@@ -75,11 +75,15 @@ class Lake:
             content = json.loads(manifest.read_text())
             origin, version = content["origin"], int(content["schema_version"])
         except FileNotFoundError:
-            raise LakeMissing(f"no lake at {root}: run `chainlake demo`, or `chainlake discover` to begin one") from None
+            raise LakeMissing(
+                f"no lake at {root}: run `chainlake demo`, or `chainlake discover` to begin one"
+            ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise LakeError(f"{manifest} is not readable ({error}): restore it from a backup") from error
         if version > SCHEMA_VERSION:
-            raise NewerSchema(f"the lake at {root} has schema {version}, newer than {SCHEMA_VERSION}: upgrade Chainlake")
+            raise NewerSchema(
+                f"the lake at {root} has schema {version}, newer than {SCHEMA_VERSION}: upgrade Chainlake"
+            )
         if origin not in ORIGINS:
             raise LakeError(f"{manifest} names the unknown origin {origin!r}: expected one of {', '.join(ORIGINS)}")
         return cls(str(root), origin)
@@ -153,7 +157,9 @@ class Lake:
             mode="append",
             writer_properties=HOT_FILES,
             commit_properties=CommitProperties(
-                app_transactions=[Transaction(app_id, attempt)], max_commit_retries=30, custom_metadata={"app_id": app_id}
+                app_transactions=[Transaction(app_id, attempt)],
+                max_commit_retries=30,
+                custom_metadata={"app_id": app_id},
             ),
         )
         return True

@@ -1,0 +1,139 @@
+"""From outcomes to rows of the raw tables. Pure: columns and meanings are those of lake/tables.py."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from ingest.capture.engine import Outcome
+from ingest.contracts import OptionContract, Underlying
+from ingest.sessions import Slot
+
+View = Literal["intraday", "close"]
+DELAYED = (3, 4)
+RETRIED = frozenset({"timeout", "pacing", "ib_error"})
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What all rows of one attempt of a step share."""
+
+    slot: Slot
+    view: View
+    batch: str
+    number: int
+    ingest_id: str
+    run_type: str
+    source: str
+    grace: timedelta
+    retries: int
+
+
+def contract_columns(contract: OptionContract) -> dict[str, Any]:
+    """The columns that name an option contract."""
+    return {
+        "underlying": contract.underlying,
+        "conid": contract.conid,
+        "symbol": contract.symbol,
+        "trading_class": contract.trading_class,
+        "expiry": contract.expiry,
+        "last_trade_date": contract.last_trade_date,
+        "right": contract.right,
+        "strike": contract.strike,
+        "multiplier": contract.multiplier,
+        "exchange": contract.exchange,
+    }
+
+
+def option_row(outcome: Outcome, contract: OptionContract, attempt: Attempt) -> dict[str, Any]:
+    """A row of ``raw/option_quotes``."""
+    quote, failure = outcome.quote, outcome.failure
+    row: dict[str, Any] = {
+        **_slot_columns(attempt),
+        **contract_columns(contract),
+        "bid_seen": quote.bid_seen if quote else False,
+        "requested_at": outcome.requested_at,
+        "asof_ts": outcome.asof,
+        "ingest_run_type": attempt.run_type,
+        "batch": attempt.batch,
+        "attempt": attempt.number,
+        "data_quality_flag": _flags(outcome, attempt),
+        "snapshot_error": failure is not None,
+    }
+    if quote:
+        row |= {
+            "bid": quote.bid,
+            "ask": quote.ask,
+            "last": quote.last,
+            "bid_size": quote.bid_size,
+            "ask_size": quote.ask_size,
+            "last_size": quote.last_size,
+            "volume": quote.volume,
+            "iv": quote.iv,
+            "delta": quote.delta,
+            "gamma": quote.gamma,
+            "theta": quote.theta,
+            "vega": quote.vega,
+            "model_price": quote.model_price,
+            "pv_dividend": quote.pv_dividend,
+            "underlying_price": quote.underlying_price,
+            "open_interest": quote.open_interest,
+            "market_data_type": quote.market_data_type,
+        }
+    if failure:
+        row |= {"error_code": failure.code, "error_type": failure.kind, "error_message": failure.message}
+    return row
+
+
+def underlying_row(outcome: Outcome, underlying: Underlying, attempt: Attempt) -> dict[str, Any]:
+    """A row of ``raw/underlying_quotes``."""
+    quote, failure = outcome.quote, outcome.failure
+    row: dict[str, Any] = {
+        **_slot_columns(attempt),
+        "underlying": underlying.symbol,
+        "conid": outcome.ask.conid,
+        "asof_ts": outcome.asof,
+        "snapshot_error": failure is not None,
+    }
+    if quote:
+        row |= {
+            "bid": quote.bid,
+            "ask": quote.ask,
+            "last": quote.last,
+            "close": quote.close,
+            "hist_volatility": quote.hist_volatility,
+            "implied_volatility": quote.implied_volatility,
+            "market_data_type": quote.market_data_type,
+        }
+    if failure:
+        row |= {"error_code": failure.code, "error_message": failure.message}
+    return row
+
+
+def _slot_columns(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "trade_date": attempt.slot.trade_date,
+        "view": attempt.view,
+        "slot_30m": attempt.slot.slot_30m,
+        "sample_time": attempt.slot.sample_time,
+        "ingest_id": attempt.ingest_id,
+        "source": attempt.source,
+    }
+
+
+def _flags(outcome: Outcome, attempt: Attempt) -> list[str]:
+    """What only capture can tell; `clean` adds the flags that follow from the values."""
+    flags = []
+    if outcome.quote and outcome.quote.market_data_type in DELAYED:
+        flags.append("delayed_fallback")
+    if outcome.failure:
+        flags.append("snapshot_error")
+        if outcome.failure.kind in RETRIED and outcome.tries > attempt.retries:
+            flags.append("slot_retry_exceeded")
+    if attempt.view == "intraday" and outcome.requested_at > attempt.slot.sample_time + attempt.grace:
+        flags.append("late_sample")
+    return flags
+
+
+def latest(instants: list[datetime]) -> datetime | None:
+    """The latest of `instants`, None when there is none."""
+    return max(instants, default=None)

@@ -1,0 +1,66 @@
+"""What is recorded: underlyings and option contracts, as plain values."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Literal
+
+Right = Literal["C", "P"]
+OCC_ROOT_WIDTH = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Underlying:
+    """One line of the universe; `conid` is None until the broker has said it."""
+
+    symbol: str
+    conid: int | None = None
+    sec_type: str = "STK"
+    exchange: str = "SMART"
+    weight: float | None = None
+    group: str = ""
+    views: frozenset[str] = frozenset({"intraday", "close"})
+
+
+@dataclass(frozen=True, slots=True)
+class OptionContract:
+    """One listed option; `expiry` is the OCC expiry of its local symbol, which can differ from `last_trade_date`."""
+
+    conid: int
+    underlying: str
+    symbol: str
+    trading_class: str
+    expiry: date
+    last_trade_date: date
+    right: Right
+    strike: float
+    multiplier: float
+    exchange: str
+
+
+@dataclass(frozen=True, slots=True)
+class OptionSpec:
+    """A combination that may or may not be listed: what IB is asked to qualify."""
+
+    underlying: str
+    trading_class: str
+    last_trade_date: date
+    right: Right
+    strike: float
+    multiplier: str
+    exchange: str = "SMART"
+
+
+@dataclass(frozen=True, slots=True)
+class ChainParameters:
+    """One trading class of ``reqSecDefOptParams``: unions of last trade dates and strikes, so not all combine."""
+
+    exchange: str
+    trading_class: str
+    multiplier: str
+    expirations: frozenset[date]
+    strikes: frozenset[float]
+
+
+def occ_expiry(local_symbol: str) -> date:
+    """The expiry in an OCC symbol, such as 2014-06-21 in ``AAPL  140621C00645000``. Raises ValueError."""
+    return datetime.strptime(local_symbol[OCC_ROOT_WIDTH : OCC_ROOT_WIDTH + 6] + "+0000", "%y%m%d%z").date()

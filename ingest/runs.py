@@ -1,0 +1,138 @@
+"""One run of a step: its identity, its counts, and the records it leaves (ops/runs, ops/errors, metrics)."""
+
+import json
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import uuid_utils
+
+from ingest.broker import BrokerSession
+from ingest.capture.engine import Outcome
+from ingest.capture.rows import DELAYED
+from ingest.clock import Clock
+from lake.store import Lake
+
+Trigger = Literal["schedule", "repair", "manual", "demo"]
+RUN_TYPES: dict[Trigger, str] = {"schedule": "scheduled", "repair": "repair", "manual": "manual", "demo": "demo"}
+Status = Literal["ok", "partial", "failed", "refused"]
+
+
+def new_ingest_id() -> str:
+    """A time-ordered UUIDv7."""
+    return str(uuid_utils.uuid7())
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of a step (slot, batch, attempt), from start to the records it leaves."""
+
+    step: str
+    trade_date: date
+    trigger: Trigger
+    started_at: datetime
+    view: str | None = None
+    slot_30m: int | None = None
+    batch: str | None = None
+    attempt: int = 1
+    gateway: str | None = None
+    ingest_id: str = field(default_factory=new_ingest_id)
+    status: Status = "ok"
+    asked: int = 0
+    captured: int = 0
+    failed: int = 0
+    message: str | None = None
+    measures: dict[str, Any] = field(default_factory=dict)
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    _wall_start: float = field(default_factory=time.monotonic)
+    _messages_before: int = 0
+    _pacing_before: int = 0
+
+    @property
+    def app_id(self) -> str:
+        """The Delta application id: step/trade_date/slot/batch; its version is the attempt."""
+        return f"{self.step}/{self.trade_date}/{'-' if self.slot_30m is None else self.slot_30m}/{self.batch or '-'}"
+
+    def watch(self, session: BrokerSession) -> None:
+        """Count the messages of `session` from now on."""
+        self.gateway = session.address
+        self._messages_before, self._pacing_before = session.messages, session.pacing_errors
+
+    def count_messages(self, session: BrokerSession) -> None:
+        """Take the messages and pacing errors of `session` since `watch`."""
+        self.measures["messages"] = session.messages - self._messages_before
+        self.measures["pacing_errors"] = session.pacing_errors - self._pacing_before
+
+    def account(self, outcomes: Sequence[Outcome], sample_time: datetime | None, session: BrokerSession) -> None:
+        """Take counts, skew and latency from the outcomes."""
+        self.asked += len(outcomes)
+        self.failed += sum(outcome.failure is not None for outcome in outcomes)
+        self.captured = self.asked - self.failed
+        self.count_messages(session)
+        self.measures["delayed"] = sum(o.quote is not None and o.quote.market_data_type in DELAYED for o in outcomes)
+        if sample_time:
+            skews = sorted((o.asof - sample_time).total_seconds() for o in outcomes if o.asof)
+            self.measures |= {"skew_p50_s": _quantile(skews, 0.5), "skew_p99_s": _quantile(skews, 0.99)}
+        latencies = sorted(o.latency_s * 1000 for o in outcomes if not o.failure)
+        self.measures |= {"latency_p50_ms": _quantile(latencies, 0.5), "latency_p99_ms": _quantile(latencies, 0.99)}
+        for outcome in outcomes:
+            if failure := outcome.failure:
+                self.error(failure.kind, failure.message, outcome.requested_at, failure.code, outcome.ask.conid)
+        if self.failed:
+            self.status = "partial" if self.captured else "failed"
+
+    def error(
+        self, kind: str, message: str, observed_at: datetime, code: int | None = None, conid: int | None = None
+    ) -> None:
+        """Remember one error for ``ops/errors``."""
+        self.errors.append(
+            {
+                "trade_date": self.trade_date,
+                "step": self.step,
+                "ingest_id": self.ingest_id,
+                "conid": conid,
+                "code": code,
+                "error_type": kind,
+                "message": message,
+                "observed_at": observed_at,
+            }
+        )
+
+    def record(self, lake: Lake, clock: Clock, state: Path) -> None:
+        """Write ``ops/errors``, ``ops/runs`` and a line under ``state/run_logs/metrics``: the last act of a run."""
+        row = {
+            "trade_date": self.trade_date,
+            "step": self.step,
+            "view": self.view,
+            "slot_30m": self.slot_30m,
+            "batch": self.batch,
+            "attempt": self.attempt,
+            "ingest_id": self.ingest_id,
+            "status": self.status,
+            "asked": self.asked,
+            "captured": self.captured,
+            "failed": self.failed,
+            "started_at": self.started_at,
+            "ended_at": clock.now(),
+            "elapsed_s": round(time.monotonic() - self._wall_start, 3),
+            "trigger": self.trigger,
+            "host": socket.gethostname(),
+            "gateway": self.gateway,
+            "message": self.message,
+            **self.measures,
+        }
+        # The id of the run, not the step's attempt: a run that captured nothing still leaves its record.
+        lake.append("ops/errors", self.errors, self.ingest_id, 1)
+        lake.append("ops/runs", [row], self.ingest_id, 1)
+        metrics = state / "run_logs" / "metrics"
+        metrics.mkdir(parents=True, exist_ok=True)
+        with (metrics / f"{self.trade_date}.jsonl").open("a") as lines:
+            lines.write(json.dumps(row, default=str) + "\n")
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 6) if ordered else None

@@ -1,0 +1,216 @@
+"""Settings: TOML file < environment < command-line flags, in one frozen model.
+
+Environment variables are ``CHAINLAKE_<SECTION>__<KEY>``; ``IB_HOST``, ``IB_PORT``, ``IB_CLIENT_ID`` and
+``IB_MARKET_DATA_TYPE`` are understood as well. Every key stands, commented, in ``config/chainlake.toml``.
+"""
+
+import os
+from datetime import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from ingest.errors import UsageError
+
+PROJECT = Path(__file__).resolve().parents[1]
+CONFIG_FILE = Path("config/chainlake.toml")
+IB_VARIABLES = ("host", "port", "client_id", "market_data_type")
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+def _shipped(name: str) -> Path:
+    """`config/<name>` of the current directory, else the one that ships with Chainlake."""
+    local = Path("config") / name
+    return local if local.exists() else PROJECT / "config" / name
+
+
+class Section(BaseModel):
+    """A table of the settings file: frozen, and a misspelled key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LakeSettings(Section):
+    """Where the lake is."""
+
+    root: str = "data/lake"
+
+
+class StateSettings(Section):
+    """Where logs and working files are."""
+
+    dir: Path = Path("state")
+
+
+class IbSettings(Section):
+    """The gateway and what it allows."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 4002
+    client_id: Annotated[int, Field(ge=0)] = 17
+    market_data_type: Literal[1, 2, 3, 4] = 1
+    lines: Annotated[int, Field(ge=2)] = 100
+    messages_per_second: Positive | None = None
+    connect_timeout_s: Positive = 10
+
+    @property
+    def message_limit(self) -> float:
+        """Messages a second that IB allows: half the market data lines unless set."""
+        return self.messages_per_second or self.lines / 2
+
+
+class AcquisitionSettings(Section):
+    """How a slot is captured."""
+
+    preset: Literal["ib-limit", "stage-0", "stage-1", "stage-1-approved", "stage-2", "stage-3"] = "ib-limit"
+    head_room: Annotated[float, Field(gt=0, le=1)] = 0.96
+    greeks_patience_s: Positive = 2
+    contract_timeout_s: Positive = 11
+    retries: Count = 2
+    slot_grace_s: Count = 120
+
+    @field_validator("preset", mode="before")
+    @classmethod
+    def _stage_number(cls, value: Any) -> Any:
+        return f"stage-{value}" if str(value) in {"0", "1", "2", "3"} else value
+
+
+class FilterSettings(Section):
+    """Which contracts are frozen. A value of 0 switches the bound off."""
+
+    moneyness_pct: Annotated[float, Field(ge=0)] = 0.30
+    expiry_types: tuple[Literal["monthly", "quarterly", "all"], ...] = ("monthly", "quarterly")
+    expiry_months_ahead: Count = 12
+
+    @field_validator("moneyness_pct", mode="after")
+    @classmethod
+    def _percent(cls, value: float) -> float:
+        # 0.30 and 30 are both how people write thirty per cent; nobody means a band of 3,000 %.
+        return value / 100 if value > 1 else value
+
+
+class UniverseSettings(Section):
+    """Which underlyings are recorded."""
+
+    file: Path = Field(default_factory=lambda: _shipped("universe.csv"))
+
+
+class ReferenceSettings(Section):
+    """Reference data."""
+
+    corporate_actions: Path = Field(default_factory=lambda: _shipped("corporate_actions.csv"))
+
+
+class ScheduleSettings(Section):
+    """When the steps of a day run, on New York clocks; the slots come from the calendar."""
+
+    freeze_at: time = time(9, 25)
+    close_snapshot_at: time = time(17, 0)
+    enrichment_at: time = time(4, 0)
+
+
+class CloseSettings(Section):
+    """The close snapshot."""
+
+    deadline: time = time(23, 45)
+
+
+class EnrichmentSettings(Section):
+    """Open interest of the next morning."""
+
+    on: Literal["next_session", "next_day"] = "next_session"
+    oi_published_at: time = time(4, 0)
+    patience_s: Positive = 4
+
+
+class Settings(BaseSettings):
+    """All settings. Build it with `load`, which turns every mistake into one line."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="CHAINLAKE_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    lake: LakeSettings = LakeSettings()
+    state: StateSettings = StateSettings()
+    ib: IbSettings = IbSettings()
+    acquisition: AcquisitionSettings = AcquisitionSettings()
+    filters: FilterSettings = FilterSettings()
+    universe: UniverseSettings = Field(default_factory=UniverseSettings)
+    reference: ReferenceSettings = Field(default_factory=ReferenceSettings)
+    schedule: ScheduleSettings = ScheduleSettings()
+    close: CloseSettings = CloseSettings()
+    enrichment: EnrichmentSettings = EnrichmentSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Earlier sources win: flags, CHAINLAKE_*, IB_*, the TOML file."""
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=_toml_file.path)
+        return init_settings, env_settings, _IbVariables(settings_cls), toml
+
+
+class _TomlFile:
+    """Which TOML file the next `Settings()` reads; pydantic-settings offers no argument for it."""
+
+    path: Path | None = None
+
+
+_toml_file = _TomlFile()
+
+
+class _IbVariables(PydanticBaseSettingsSource):
+    """The variables that other IB tools use: IB_HOST, IB_PORT, IB_CLIENT_ID, IB_MARKET_DATA_TYPE."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {key: os.environ[f"IB_{key.upper()}"] for key in IB_VARIABLES if os.environ.get(f"IB_{key.upper()}")}
+        if "market_data_type" in found:
+            return {"ib": found | {"market_data_type": _whole(found["market_data_type"])}}
+        return {"ib": found} if found else {}
+
+
+def _whole(text: str) -> Any:
+    # A Literal of numbers does not take their text.
+    return int(text) if text.isdigit() else text
+
+
+def load(config: Path | None = None, **flags: dict[str, Any]) -> Settings:
+    """Settings from `config` (default ``config/chainlake.toml`` where it exists), the environment and `flags`.
+
+    `flags` are sections with the keys to set, such as ``ib={"port": 4003}``. Raises UsageError with the first
+    mistake and where it is.
+    """
+    config = config or (Path(named) if (named := os.environ.get("CHAINLAKE_CONFIG")) else None)
+    if config is None:
+        config = CONFIG_FILE if CONFIG_FILE.exists() else None
+    elif not config.exists():
+        raise UsageError(f"no settings file {config}: give another --config, or run `chainlake init`")
+    _toml_file.path = config
+    try:
+        return Settings(**{section: keys for section, keys in flags.items() if keys})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"setting {key} = {first.get('input')!r}: {first['msg']} ({_origin(config)})") from None
+    except ValueError as error:  # includes a TOML syntax error
+        raise UsageError(f"settings cannot be read: {str(error).splitlines()[0]} ({_origin(config)})") from None
+
+
+def _origin(config: Path | None) -> str:
+    return f"from flags, the environment{f', or {config}' if config else ''}"
