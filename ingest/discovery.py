@@ -1,6 +1,7 @@
 """Discovery: the contract set of a session, frozen before the open."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -30,18 +31,20 @@ async def discover(
     session: BrokerSession,
     trading_session: Session,
     universe: Sequence[Underlying],
+    part: str,
     settings: Settings,
     trigger: Trigger,
     on_underlying: Callable[[str, int], None] = lambda symbol, contracts: None,
 ) -> Run:
     """Freeze the contracts of `universe` for a session, and store the session's slots.
 
+    `part` names what is asked for in ``ops/runs.batch``: "all", or the symbols that a user chose.
     An underlying that is frozen already stays as it is: running it twice changes nothing, and a run that was killed
     goes on with the underlyings it had not reached. Raises UsageError for a symbol that IB does not know.
     """
     lake.require_origin(session.origin)
     store_session(lake, trading_session)
-    run = Run("discover", trading_session.trade_date, trigger, session.clock.now())
+    run = Run("discover", trading_session.trade_date, trigger, session.clock.now(), batch=part)
     run.watch(session)
     with reader(lake) as reads:
         frozen = {row["underlying"] for row in reads.contracts(trading_session.trade_date)}
@@ -83,12 +86,13 @@ def store_session(lake: Lake, trading_session: Session) -> None:
 async def _known_underlyings(
     session: BrokerSession, underlyings: Sequence[Underlying], pace: Pace, run: Run
 ) -> list[Underlying]:
-    known: list[Underlying] = []
-    for start in range(0, len(underlyings), QUALIFY_AT_ONCE):
-        chunk = underlyings[start : start + QUALIFY_AT_ONCE]
-        for _ in chunk:
-            await pace.message()
-        known += await session.qualify_underlyings(chunk)
+    known = await _qualified(session, underlyings, pace)
+    symbols = {underlying.symbol for underlying in known}
+    # A conid in the universe file can be outdated; the symbol is what the user meant.
+    outdated = [replace(u, conid=None) for u in underlyings if u.conid and u.symbol not in symbols]
+    for underlying in await _qualified(session, outdated, pace):
+        log.warning("outdated_conid", symbol=underlying.symbol, conid=underlying.conid)
+        known.append(underlying)
     unknown = [u.symbol for u in underlyings if u.symbol not in {k.symbol for k in known}]
     if unknown and not known:
         raise UsageError(f"IB knows no stock {', '.join(unknown)}: check --symbols and the universe file")
@@ -97,6 +101,16 @@ async def _known_underlyings(
         run.failed += 1
         run.error("unknown_symbol", f"IB knows no stock {symbol}", session.clock.now(), 200)
         run.message = f"unknown symbols: {', '.join(unknown)}"
+    return known
+
+
+async def _qualified(session: BrokerSession, underlyings: Sequence[Underlying], pace: Pace) -> list[Underlying]:
+    known: list[Underlying] = []
+    for start in range(0, len(underlyings), QUALIFY_AT_ONCE):
+        chunk = underlyings[start : start + QUALIFY_AT_ONCE]
+        for _ in chunk:
+            await pace.message()
+        known += await session.qualify_underlyings(chunk)
     return known
 
 

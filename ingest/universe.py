@@ -45,6 +45,16 @@ def read_universe(file: Path) -> list[Underlying]:
     return list(underlyings.values())
 
 
+def write_universe(universe: Sequence[Underlying], file: Path) -> None:
+    """Write `universe` as a file that `read_universe` reads back."""
+    with file.open("w", newline="") as lines:
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for u in universe:
+            views = next(iter(u.views)) if len(u.views) == 1 else "both"
+            writer.writerow((u.symbol, u.conid, u.sec_type, u.exchange, u.weight, u.group, views))
+
+
 def choose(universe: Sequence[Underlying], symbols: Sequence[str]) -> list[Underlying]:
     """The underlyings of `symbols` in that order, all of the universe when there are none.
 

@@ -41,6 +41,11 @@ class Reader:
         """The frozen set of a date, in the columns of ``raw/contracts``; one row per conid."""
         return self.rows("raw/contracts", f"trade_date = date '{trade_date}' order by frozen_at desc")
 
+    def discovered_parts(self, trade_date: date) -> set[str]:
+        """The parts of the universe that finished discoveries of a date were for: "all", or chosen symbols."""
+        found = self.rows("ops/runs", f"trade_date = date '{trade_date}' and step = 'discover'", "distinct batch")
+        return {row["batch"] for row in found}
+
     def sessions(self, trade_date: date) -> list[dict[str, Any]]:
         """The stored slots of a date."""
         return self.rows("raw/sessions", f"trade_date = date '{trade_date}'")

@@ -66,7 +66,8 @@ class Subscription:
 class BrokerSession:
     """A connection whose market data is routed per request. Make one with `connect`.
 
-    `on_update` is called with a subscription whenever it received ticks or an error; `on_lost` when the socket drops.
+    `on_update` is called with a subscription whenever it received ticks or an error, `on_pacing` on errors 100, 101 and
+    420 (100 names no request), `on_lost` when the socket drops.
     """
 
     def __init__(self, ib: IB, settings: IbSettings) -> None:
@@ -77,10 +78,12 @@ class BrokerSession:
         self.control: ControlPort | None = None
         self.on_update: Callable[[Subscription], None] = lambda subscription: None
         self.on_lost: Callable[[], None] = lambda: None
+        self.on_pacing: Callable[[], None] = lambda: None
         self._ib = ib
         self._market_data_type: int | None = None
         self._by_request: dict[int, Subscription] = {}
         self._notices: dict[int, str] = {}
+        self._connecting: asyncio.Future[IB] | None = None
         ib.pendingTickersEvent += self._ticks_arrived
         ib.errorEvent += self._error_arrived
         ib.disconnectedEvent += self._socket_lost
@@ -96,15 +99,14 @@ class BrokerSession:
         session = cls(ib, settings)
         where = f"{settings.host}:{settings.port}"
         try:
-            # readonly: Chainlake never trades, so it does not ask for orders.
-            await ib.connectAsync(
-                settings.host, settings.port, settings.client_id, timeout=settings.connect_timeout_s, readonly=True
-            )
-        except (OSError, TimeoutError) as error:
+            await session._shake_hands()
+        except (OSError, TimeoutError, asyncio.CancelledError) as error:
             if CLIENT_ID_IN_USE in session._notices:
                 raise BrokerUnreachable(
                     f"client id {settings.client_id} is in use at {where}: set another --client-id"
                 ) from None
+            if isinstance(error, asyncio.CancelledError):
+                raise
             reason = "did not answer in time" if isinstance(error, TimeoutError) else "refused the connection"
             raise BrokerUnreachable(
                 f"the gateway at {where} {reason}: "
@@ -117,6 +119,16 @@ class BrokerSession:
         finally:
             session.on_lost = lambda: None
             ib.disconnect()
+
+    async def _shake_hands(self) -> None:
+        # readonly: Chainlake never trades, so it does not ask for orders.
+        settings = self.settings
+        self._connecting = asyncio.ensure_future(
+            self._ib.connectAsync(
+                settings.host, settings.port, settings.client_id, timeout=settings.connect_timeout_s, readonly=True
+            )
+        )
+        await self._connecting
 
     @property
     def address(self) -> str:
@@ -283,10 +295,15 @@ class BrokerSession:
                 self.on_update(subscription)
 
     def _error_arrived(self, request_id: int, code: int, message: str, _contract: Contract | None) -> None:
-        self.pacing_errors += code in PACING_ERRORS
+        if code in PACING_ERRORS:
+            self.pacing_errors += 1
+            self.on_pacing()
         subscription = self._by_request.get(request_id)
         if subscription is None:
             self._notices[code] = message
+            if code == CLIENT_ID_IN_USE and self._connecting:
+                # The library would wait for its time-out: it learns of this error only here.
+                self._connecting.cancel()
             log.debug("broker_notice", code=code, message=message, request_id=request_id)
         elif not _is_advisory(code):
             subscription.error = RequestError(code, message)

@@ -119,6 +119,7 @@ class CaptureEngine:
         self._queue.extend(_Waiting(0.0, ask, 1) for ask in asks)
         self._session.on_update = self._updated
         self._session.on_lost = self._lost
+        self._session.on_pacing = self._pace.slow_down
         try:
             await self._send_and_settle()
         finally:
@@ -127,6 +128,7 @@ class CaptureEngine:
                 self._session.cancel(subscription)
             self._session.on_update = lambda subscription: None
             self._session.on_lost = lambda: None
+            self._session.on_pacing = lambda: None
         return self._outcomes
 
     async def _send_and_settle(self) -> None:
@@ -187,8 +189,6 @@ class CaptureEngine:
         error = subscription.error
         assert error is not None
         pacing = error.code in PACING_ERRORS
-        if pacing:
-            self._pace.slow_down()
         if error.code not in FINAL_ERRORS and self._again(subscription, flight, PACING_BACKOFF_S if pacing else 0.0):
             return
         self._settle(subscription, None, Failure("pacing" if pacing else "ib_error", error.message, error.code))

@@ -1,0 +1,42 @@
+"""What all connections of one gateway share."""
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING
+
+from ingest.gateway.limits import MarketDataLines
+from ingest.gateway.market import Market
+from ingest.gateway.options import GatewayOptions
+from ingest.gateway.timers import Timers
+
+if TYPE_CHECKING:
+    from ingest.gateway.connection import ClientConnection
+    from ingest.gateway.control import ControlConnection
+
+
+@dataclass(slots=True)
+class GatewayStats:
+    """Counts since the start of the gateway."""
+
+    connections: int = 0
+    messages: int = 0
+    violations: int = 0
+    subscriptions: int = 0
+    snapshots: int = 0
+    errors: int = 0
+
+
+@dataclass(slots=True)
+class GatewayState:
+    """The market and the account, as every client meets them."""
+
+    options: GatewayOptions
+    market: Market
+    lines: MarketDataLines
+    timers: Timers
+    random: Random
+    stats: GatewayStats = field(default_factory=GatewayStats)
+    clients: dict[int, "ClientConnection"] = field(default_factory=dict)
+    connections: set["ClientConnection"] = field(default_factory=set)
+    control_connections: set["ControlConnection"] = field(default_factory=set)
+    control_port: int | None = None

@@ -1,0 +1,60 @@
+"""Everything listed on one date, and how to find a contract by its id."""
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+
+import numpy as np
+
+from ingest.gateway.instruments import Option, Underlying
+from ingest.gateway.synthetic.chain import SyntheticSeries, list_chain
+from ingest.gateway.synthetic.paths import UnderlyingPath
+
+
+class Listing:
+    """The chains of all underlyings on one date.
+
+    A contract id is a hash of the contract's identity. Of two contracts that meet in one id, only the first
+    in the order of symbol, expiry, right and strike is listed, and none that meets an underlying: an id never stands
+    for something else.
+    """
+
+    def __init__(self, day: date, paths: Iterable[tuple[Underlying, UnderlyingPath]]) -> None:
+        self.day = day
+        self._chains = {underlying.symbol: list_chain(path, underlying, day) for underlying, path in paths}
+        self._series = [series for symbol in sorted(self._chains) for series in self._chains[symbol]]
+        self._offsets = np.concatenate([[0], np.cumsum([series.conids.size for series in self._series])]).astype(
+            np.int64
+        )
+        conids = (
+            np.concatenate([series.conids.ravel() for series in self._series])
+            if self._series
+            else np.empty(0, np.int64)
+        )
+        taken = [underlying.conid for underlying, _ in paths]
+        self._order = np.argsort(conids, kind="stable")
+        self._sorted = conids[self._order]
+        repeated = np.concatenate([[False], self._sorted[1:] == self._sorted[:-1]]) | np.isin(self._sorted, taken)
+        for place in self._order[repeated].tolist():
+            series, offset = self._locate(place)
+            series.conids.ravel()[offset] = 0
+        self._order, self._sorted = self._order[~repeated], self._sorted[~repeated]
+
+    def chain(self, symbol: str) -> Sequence[SyntheticSeries]:
+        """The series of one underlying, by expiry."""
+        return self._chains.get(symbol, [])
+
+    def by_conid(self, conid: int) -> Option | None:
+        """The contract with this id, if it is listed."""
+        position = int(np.searchsorted(self._sorted, conid))
+        if position == len(self._sorted) or self._sorted[position] != conid:
+            return None
+        series, offset = self._locate(int(self._order[position]))
+        return series.at(*divmod(offset, len(series.strikes)))
+
+    def __len__(self) -> int:
+        """How many contracts are listed."""
+        return len(self._sorted)
+
+    def _locate(self, place: int) -> tuple[SyntheticSeries, int]:
+        number = int(np.searchsorted(self._offsets, place, side="right")) - 1
+        return self._series[number], place - int(self._offsets[number])

@@ -1,0 +1,271 @@
+"""Capture against the simulated gateway over a real socket: every contract asked ends in exactly one row."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.broker import BrokerSession
+from ingest.capture import Ask, CaptureEngine, Pace
+from ingest.capture.readiness import option_ready
+from ingest.capture.snapshot import capture_slot, contract_of
+from ingest.contracts import OptionContract, Underlying
+from ingest.discovery import discover
+from ingest.errors import BrokerUnreachable, UsageError
+from ingest.gateway import GatewayOptions, SimulatedGateway
+from ingest.open_interest import enrich
+from ingest.sessions import NEW_YORK, next_session, session_on
+from ingest.settings import Settings, load
+from lake.errors import OriginMismatch
+from lake.reads import reader
+from lake.store import Lake
+
+DAY = session_on(date(2026, 11, 20))
+assert DAY is not None
+BELL = DAY.slots[0].sample_time + timedelta(minutes=1)
+AAPL = Underlying("AAPL")
+# A dozen strikes of the two next monthly expiries are enough for every rule.
+FILTERS = {"moneyness_pct": 0.05, "expiry_months_ahead": 2}
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[SimulatedGateway]:
+    options = GatewayOptions(
+        port=0,
+        control_port=0,
+        symbols=("AAPL", "MSFT"),
+        at=DAY.at(datetime(2026, 1, 1, 9, 25).time()),
+        speed=0,
+        lines=400,
+        messages_per_second=4000,
+        latency_ms=(2, 10),
+    )
+    async with SimulatedGateway(options) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def settings(gateway: SimulatedGateway, tmp_path: Path) -> Settings:
+    return load(
+        ib={"port": gateway.port, "lines": 400, "messages_per_second": 4000.0},
+        lake={"root": str(tmp_path / "lake")},
+        state={"dir": tmp_path / "state"},
+        acquisition={"greeks_patience_s": 1.5, "contract_timeout_s": 4.0},
+        filters=FILTERS,
+    )
+
+
+@pytest.fixture
+async def session(settings: Settings) -> AsyncIterator[BrokerSession]:
+    async with BrokerSession.connect(settings.ib) as session:
+        yield session
+
+
+@pytest.fixture
+def lake(settings: Settings, session: BrokerSession) -> Lake:
+    return Lake.create(settings.lake.root, session.origin, session.clock.now())
+
+
+def rows(lake: Lake, table: str, where: str = "true") -> list[dict[str, Any]]:
+    with reader(lake) as reads:
+        return reads.rows(table, where)
+
+
+async def opened(lake: Lake, session: BrokerSession, settings: Settings) -> list[OptionContract]:
+    await discover(lake, session, DAY, [AAPL], "AAPL", settings, "manual")
+    await session.step_clock(BELL)
+    return [contract_of(row) for row in rows(lake, "raw/contracts")]
+
+
+async def test_freezing_twice_changes_nothing(lake: Lake, session: BrokerSession, settings: Settings) -> None:
+    run = await discover(lake, session, DAY, [AAPL], "all", settings, "manual")
+    assert run.captured == len(rows(lake, "raw/contracts")) > 20
+    again = await discover(lake, session, DAY, [AAPL], "all", settings, "manual")
+    assert (again.captured, again.status) == (0, "ok")
+    frozen = rows(lake, "raw/contracts")
+    assert len(frozen) == run.captured == len({row["conid"] for row in frozen})
+    assert len(rows(lake, "raw/sessions")) == 14
+    for row in frozen:
+        assert abs(row["strike"] / row["reference_price"] - 1) <= 0.05
+
+
+async def test_an_unknown_symbol_is_refused_alone_and_reported_in_company(
+    lake: Lake, session: BrokerSession, settings: Settings
+) -> None:
+    with pytest.raises(UsageError, match="ZZZZ"):
+        await discover(lake, session, DAY, [Underlying("ZZZZ")], "all", settings, "manual")
+    run = await discover(lake, session, DAY, [Underlying("ZZZZ"), AAPL], "all", settings, "manual")
+    assert (run.status, run.failed) == ("partial", 1)
+    assert run.captured > 20
+
+
+async def test_a_slot_gives_one_row_a_contract_with_quote_and_greeks(
+    lake: Lake, session: BrokerSession, settings: Settings
+) -> None:
+    contracts = await opened(lake, session, settings)
+    (run,) = await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    stored = rows(lake, "raw/option_quotes")
+    assert Counter(row["conid"] for row in stored) == Counter(contract.conid for contract in contracts)
+    assert run.asked == len(contracts) + 1
+    near = [row for row in stored if row["iv"] is not None]
+    assert len(near) > 0.9 * len(stored)
+    for row in stored:
+        assert row["asof_ts"].astimezone(UTC) == BELL
+        assert row["snapshot_error"] or row["ask"] is None or row["bid"] is None or row["bid"] < row["ask"]
+        assert row["data_quality_flag"] == []
+        assert (row["source"], row["attempt"], row["market_data_type"]) == ("simulated", 1, 1)
+    (underlying,) = rows(lake, "raw/underlying_quotes")
+    assert underlying["last"] > 0
+    assert underlying["close"] > 0
+    (record,) = rows(lake, "ops/runs", "step = 'snapshot'")
+    assert (record["asked"], record["captured"], record["pacing_errors"]) == (run.asked, run.captured, 0)
+
+
+async def test_a_second_run_of_a_slot_asks_only_for_what_has_no_good_row(
+    lake: Lake, session: BrokerSession, settings: Settings
+) -> None:
+    await opened(lake, session, settings)
+    await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    good = {row["conid"] for row in rows(lake, "raw/option_quotes") if row["ask"] and row["bid_seen"]}
+    before = len(rows(lake, "raw/option_quotes"))
+    runs = await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    again = [row for row in rows(lake, "raw/option_quotes") if row["attempt"] == 2]
+    assert len(rows(lake, "raw/option_quotes")) == before + len(again)
+    assert not {row["conid"] for row in again} & good
+    assert sum(run.asked for run in runs) == len(again)
+
+
+async def test_a_capture_that_is_killed_leaves_nothing_and_the_next_one_everything(
+    lake: Lake, session: BrokerSession, settings: Settings, gateway: SimulatedGateway
+) -> None:
+    contracts = await opened(lake, session, settings)
+    slow = asyncio.create_task(capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual"))
+    await asyncio.sleep(0.02)
+    slow.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await slow
+    assert rows(lake, "raw/option_quotes") == []
+    await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    assert len(rows(lake, "raw/option_quotes")) == len(contracts)
+
+
+async def test_nothing_is_captured_under_a_slot_outside_its_window(
+    lake: Lake, session: BrokerSession, settings: Settings
+) -> None:
+    await opened(lake, session, settings)
+    with pytest.raises(UsageError, match=r"begins at 10:00"):
+        await capture_slot(lake, session, DAY, DAY.slots[1], "intraday", [AAPL], settings, "manual")
+    await session.step_clock(DAY.slots[1].sample_time)
+    with pytest.raises(UsageError, match=r"was over at 10:00"):
+        await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    with pytest.raises(UsageError, match=r"close view"):
+        await capture_slot(lake, session, DAY, DAY.close_slot, "close", [AAPL], settings, "manual")
+    assert rows(lake, "raw/option_quotes") == []
+
+
+async def test_the_close_view_holds_frozen_quotes_under_the_close_slot(
+    lake: Lake, session: BrokerSession, settings: Settings
+) -> None:
+    await opened(lake, session, settings)
+    await session.step_clock(DAY.close + timedelta(hours=1))
+    await capture_slot(lake, session, DAY, DAY.close_slot, "close", [AAPL], settings, "manual")
+    stored = rows(lake, "raw/option_quotes")
+    assert {(row["view"], row["slot_30m"], row["market_data_type"]) for row in stored} == {("close", 13, 2)}
+    assert {row["asof_ts"].astimezone(NEW_YORK).hour for row in stored} == {17}
+
+
+async def test_a_request_beyond_the_grace_is_flagged_late(
+    lake: Lake, session: BrokerSession, settings: Settings
+) -> None:
+    await opened(lake, session, settings)
+    await session.step_clock(DAY.slots[0].sample_time + timedelta(seconds=121))
+    await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    assert {tuple(row["data_quality_flag"]) for row in rows(lake, "raw/option_quotes")} == {("late_sample",)}
+
+
+async def test_open_interest_is_refused_before_it_is_due_and_observed_once_after(
+    lake: Lake, session: BrokerSession, settings: Settings
+) -> None:
+    contracts = await opened(lake, session, settings)
+    await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    await session.step_clock(DAY.close)
+    with pytest.raises(UsageError, match="is due from 2026-11-23 04:00"):
+        await enrich(lake, session, DAY, [AAPL], settings, "manual")
+    await session.step_clock(next_session(DAY.trade_date).at(datetime(2026, 1, 1, 4).time()))
+    run = await enrich(lake, session, DAY, [AAPL], settings, "manual")
+    stored = rows(lake, "raw/open_interest")
+    assert len(stored) == len(contracts) == run.asked
+    filled = [row for row in stored if row["oi_asof_date"] == DAY.trade_date]
+    # 2026-11-20 is a third Friday: what expired on it is gone by Monday.
+    alive = {contract.conid for contract in contracts if contract.last_trade_date > DAY.trade_date}
+    assert {row["conid"] for row in filled} == alive
+    assert 0 < len(alive) < len(stored)
+    again = await enrich(lake, session, DAY, [AAPL], settings, "manual")
+    assert again.asked == len(stored) - len(filled)
+
+
+async def test_contracts_that_do_not_exist_and_lines_that_are_missing_end_in_error_rows(
+    session: BrokerSession, settings: Settings, lake: Lake
+) -> None:
+    contracts = await opened(lake, session, settings)
+    nobody = replace(contracts[0], conid=12345)
+    narrow = settings.model_copy(
+        update={
+            "ib": settings.ib.model_copy(update={"lines": 2000}),
+            "acquisition": settings.acquisition.model_copy(update={"retries": 0}),
+        }
+    )
+    engine = CaptureEngine(session, Pace(narrow), timeout_s=2, retries=0)
+    outcomes = await engine.capture([Ask(c, "101", option_ready(0.3)) for c in (nobody, *contracts)])
+    assert len(outcomes) == len(contracts) + 1
+    (failed,) = [outcome for outcome in outcomes if outcome.failure]
+    assert failed.failure is not None
+    assert (failed.ask.conid, failed.failure.code, failed.failure.kind) == (12345, 200, "ib_error")
+
+
+async def test_a_gateway_that_goes_away_ends_the_slot_with_what_there_is(
+    lake: Lake, session: BrokerSession, settings: Settings, gateway: SimulatedGateway
+) -> None:
+    contracts = await opened(lake, session, settings)
+    slot = capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    task = asyncio.create_task(slot)
+    await asyncio.sleep(0.05)
+    await gateway.stop()
+    with pytest.raises(BrokerUnreachable, match="run the same command again"):
+        await task
+    stored = rows(lake, "raw/option_quotes")
+    assert len(stored) == len({row["conid"] for row in stored}) <= len(contracts)
+    assert {row["error_type"] for row in stored if row["snapshot_error"]} <= {"disconnected"}
+
+
+async def test_a_lake_of_another_origin_takes_no_rows(settings: Settings, session: BrokerSession) -> None:
+    live = Lake.create(settings.lake.root, "ibkr-live", session.clock.now())
+    with pytest.raises(OriginMismatch):
+        await discover(live, session, DAY, [AAPL], "all", settings, "manual")
+    assert rows(live, "raw/sessions") == []
+
+
+async def test_no_gateway_and_a_taken_client_id_say_what_to_do(settings: Settings, session: BrokerSession) -> None:
+    with pytest.raises(BrokerUnreachable, match="--client-id"):
+        async with BrokerSession.connect(settings.ib):
+            pass
+    closed = settings.ib.model_copy(update={"port": 1})
+    with pytest.raises(BrokerUnreachable, match="chainlake gateway"):
+        async with BrokerSession.connect(closed):
+            pass
+
+
+async def test_nothing_of_a_subscription_outlives_its_cancel(
+    session: BrokerSession, settings: Settings, lake: Lake
+) -> None:
+    """The library keeps every ticker for ever, and serves its old quotes to the next request."""
+    await opened(lake, session, settings)
+    await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    wrapper = session._ib.wrapper
+    assert (len(wrapper.tickers), len(wrapper.reqId2Ticker), len(wrapper._reqId2Contract)) == (0, 0, 0)
+    assert not wrapper.ticker2ReqId["mktData"]
