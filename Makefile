@@ -1,0 +1,95 @@
+# Chainlake's development commands; `make` lists them. GNU make 3.81 (macOS) is enough.
+# Every target first makes the environment, or brings it up to date when the pins have changed.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+STAMP := $(VENV)/.chainlake-ready
+
+# Interpreters to try, in this order. A pyenv shim that exists may still fail, so each is run. To choose one yourself:
+# make setup PYTHON=/path/to/python3.12
+PYTHON ?= python3.13 python3.12 python3.11 python3 python
+# Test processes. Two suit two cores; with more, set as many as there are cores.
+WORKERS ?= 2
+LAKE ?= data/demo
+LOCK := --universal --python-version 3.11 --extra dev --no-annotate --no-emit-index-url --no-emit-find-links
+
+# dbt, as the SQL linter runs it: in memory, and without telling its makers.
+DBT_OFFLINE := CHAINLAKE_DBT_DATABASE=:memory: DBT_SEND_ANONYMOUS_USAGE_STATS=false
+
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+
+.PHONY: help setup demo test test-slow lint format typecheck bench dashboard lock clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make or update the environment in .venv from requirements.lock
+
+demo: $(STAMP) ## Record one simulated trading day, end to end, into data/demo
+	$(BIN)/chainlake demo
+
+test: $(STAMP) ## Run the tests, without those marked slow
+	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile
+
+test-slow: $(STAMP) ## Run the slow tests: soak, scale and fault storms
+	$(PY) -m pytest -q -m slow --timeout 3600
+
+lint: $(STAMP) ## Check style, formatting, layers, types and SQL
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(BIN)/lint-imports
+	$(PY) -m mypy
+	$(DBT_OFFLINE) $(PY) -m sqlfluff lint --disable-progress-bar dbt_project
+
+format: $(STAMP) ## Format the Python code and repair what ruff can
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+typecheck: $(STAMP) ## Check types only
+	$(PY) -m mypy
+
+bench: $(STAMP) ## Measure the figures the documents state
+	for script in benchmarks/*.py; do $(PY) $$script || exit 1; done
+
+dashboard: $(STAMP) ## Serve the dashboard of LAKE (default data/demo) on 127.0.0.1
+	$(BIN)/chainlake dashboard --lake $(LAKE)
+
+lock: $(STAMP) ## Renew requirements.lock; UPGRADE=--upgrade takes newer versions
+	@$(PY) -m uv --version >/dev/null 2>&1 || $(PY) -m pip install --quiet uv
+	$(PY) -m uv pip compile $(LOCK) $(UPGRADE) --custom-compile-command "make lock" -o requirements.lock pyproject.toml
+
+clean: ## Remove the environment and caches; lakes and state stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf dbt_project/target dbt_project/logs logs
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# uv is only a faster pip here. It does not read pip's configuration, so where it cannot reach an index pip may.
+$(STAMP): pyproject.toml requirements.lock
+	@set -e; \
+	if ! $(PY) -c '$(SUPPORTED)' 2>/dev/null; then \
+	  chosen=''; \
+	  for candidate in $(PYTHON); do \
+	    if "$$candidate" -c 'import ensurepip, venv; $(SUPPORTED)' >/dev/null 2>&1; then chosen="$$candidate"; break; fi; \
+	  done; \
+	  if [ -n "$$chosen" ]; then \
+	    echo "Making $(VENV) with $$chosen ($$("$$chosen" -c 'import platform; print(platform.python_version())'))"; \
+	    "$$chosen" -m venv --clear $(VENV); \
+	  elif command -v uv >/dev/null; then \
+	    echo "Making $(VENV) with a Python that uv provides"; \
+	    uv venv --quiet --clear --seed --python '>=3.11,<3.14' $(VENV); \
+	  else \
+	    echo "No usable Python: Chainlake needs 3.11, 3.12 or 3.13 with its venv module; tried: $(PYTHON)." >&2; \
+	    echo "Install one (Debian: python3.11-venv; macOS: brew install python@3.13) or name it: make setup PYTHON=..." >&2; \
+	    exit 1; \
+	  fi; \
+	fi; \
+	if command -v uv >/dev/null && uv pip install --quiet --python $(PY) -r requirements.lock; then :; else \
+	  $(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock; \
+	fi; \
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .; \
+	touch $@; \
+	echo "$(VENV) is ready"
