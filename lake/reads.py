@@ -31,7 +31,7 @@ class Reader:
         if self._lake.version(table) is None:
             return []
         cursor = self._connection.execute(
-            f"select {columns} from delta_scan('{self._lake.uri(table)}') where {where}",  # noqa: S608 - our own SQL
+            f"select {columns} from delta_scan('{self._lake.uri(table)}') where {where}",
             values,
         )
         names = [column[0] for column in cursor.description]

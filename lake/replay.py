@@ -33,7 +33,8 @@ def write_replay_day(lake: Lake, day: date, file: Path) -> int:
     """Write the captured quotes of `day` as a Parquet file for the gateway's replay world; returns the row count.
 
     The columns are those of every replay file: ``ts, underlying, underlying_price, expiry, strike, right, multiplier,
-    bid, ask, bid_size, ask_size, last, volume, open_interest``. Raises LakeError when the lake has no quotes of the day.
+    bid, ask, bid_size, ask_size, last, volume, open_interest``.
+    Raises LakeError when the lake has no quotes of the day.
     """
     query = REPLAY.format(
         options=lake.uri("raw/option_quotes"), underlyings=lake.uri("raw/underlying_quotes"), day=day.isoformat()

@@ -1,0 +1,214 @@
+"""DuckDB for analysts: a view for every table of a lake, and nothing beside it.
+
+`open_catalog` gives a connection with the schemas ``raw``, ``ops``, ``clean`` and ``quality``, each table a view over
+its Delta table, so every query sees the latest commit. ``clean`` and ``quality`` tables also have a ``…_passed`` view
+with only the trade dates whose latest publication passed; ``ops.latest_published`` has one row per trade date.
+`query` and `read` run one reading statement, for SQL that a user typed.
+"""
+
+import json
+import re
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import duckdb
+import pyarrow as pa
+
+from lake import duck
+from lake.errors import LakeError, QueryRefused
+from lake.store import Lake, is_table_name
+from lake.tables import TABLES, Table
+
+SCHEMAS = ("raw", "ops", "clean", "quality")
+# Schemas whose tables are published per trade date, and so have ``…_passed`` views.
+PUBLISHED_SCHEMAS = ("clean", "quality")
+
+# Table functions that only compute, or tell about the catalog. A list of what is allowed, because delta_scan opens its
+# log, also one behind a URL, with a reader of its own that DuckDB's file restrictions do not reach (duckdb 1.5.5).
+TABLE_FUNCTIONS = frozenset(
+    {
+        "duckdb_columns",
+        "duckdb_functions",
+        "duckdb_schemas",
+        "duckdb_settings",
+        "duckdb_tables",
+        "duckdb_types",
+        "duckdb_views",
+        "generate_series",
+        "pragma_table_info",
+        "pragma_version",
+        "range",
+        "repeat",
+        "repeat_row",
+        "unnest",
+    }
+)
+EXPLAIN = re.compile(r"\s*explain\b(?:\s+analyze\b)?\s*(?:\([^()]*\))?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one query may take: `memory` as DuckDB writes it, `threads` (None: all cores), wall-clock `seconds`."""
+
+    memory: str = "2GB"
+    threads: int | None = None
+    seconds: float = 300.0
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def open_catalog(root: str | Path, limits: Limits = DEFAULT_LIMITS) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection with a view for every table of the lake at `root`, in UTC.
+
+    The connection reads files of the lake and no others, installs nothing, and its settings are locked. Raw and ops
+    tables that are not there yet read as empty; clean and quality tables have a view once dbt has made them.
+    `limits.seconds` is for `query`. Raises LakeMissing when there is no lake, LakeError when one of its tables cannot
+    be read, QueryRefused when `limits.memory` is not an amount of memory.
+    """
+    place = Path(root).resolve()
+    lake = Lake.open(place)
+    try:
+        connection = duck.connect(limits.memory, limits.threads)
+    except duckdb.ParserException:
+        raise QueryRefused(f"{limits.memory!r} is not an amount of memory: write it like 500MB or 2GB") from None
+    names = [name for name in lake.table_names() if is_table_name(name) and name.partition("/")[0] in SCHEMAS]
+    for schema in SCHEMAS:
+        connection.execute(f"CREATE SCHEMA {schema}")
+    for name in names:
+        try:
+            connection.execute(f"CREATE VIEW {_view(name)} AS FROM delta_scan({_literal(lake.uri(name))})")
+        except duckdb.Error as error:
+            raise LakeError(f"{lake.uri(name)} is not a readable Delta table: {_one_line(error)}") from None
+    for table in TABLES:
+        if table.name not in names:
+            _create_empty_view(connection, table)
+    _create_publication_views(connection, names)
+    _lock(connection, place)
+    return connection
+
+
+def query(root: str | Path, sql: str, *, limits: Limits = DEFAULT_LIMITS) -> pa.Table:
+    """Run one reading statement on the lake at `root`: `read` on a new catalog.
+
+    Raises QueryRefused as `read` does, LakeMissing when there is no lake.
+    """
+    with open_catalog(root, limits) as connection:
+        return read(connection, sql, limits.seconds)
+
+
+def read(connection: duckdb.DuckDBPyConnection, sql: str, seconds: float = DEFAULT_LIMITS.seconds) -> pa.Table:
+    """Run one reading statement (SELECT, FROM, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN) on an open catalog.
+
+    Raises QueryRefused, with one line, when `sql` is not that, reads from elsewhere than the lake, fails, needs more
+    memory than the catalog was given, or takes longer than `seconds`.
+    """
+    require_read(connection, sql)
+    watch = threading.Timer(seconds, connection.interrupt)
+    watch.start()
+    try:
+        return connection.execute(sql).to_arrow_table()
+    except duckdb.InterruptException:
+        raise QueryRefused(f"the query was stopped after {seconds:g} s: filter by trade_date and underlying") from None
+    except duckdb.OutOfMemoryException:
+        raise QueryRefused(
+            "the query needs too much memory: filter by trade_date and underlying, or aggregate"
+        ) from None
+    except duckdb.Error as error:
+        raise QueryRefused(_one_line(error)) from None
+    finally:
+        watch.cancel()
+
+
+def require_read(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Raise QueryRefused unless `sql` is a single statement that only reads from the views of the catalog."""
+    try:
+        kinds = [str(statement.type).rpartition(".")[2] for statement in connection.extract_statements(sql)]
+    except duckdb.Error as error:
+        raise QueryRefused(_one_line(error)) from None
+    if len(kinds) != 1:
+        raise QueryRefused(f"one statement at a time, not {len(kinds)} (PIVOT needs ON … IN (…) to count as one)")
+    if kinds == ["EXPLAIN"]:
+        # EXPLAIN ANALYZE runs its statement, so that is what has to be a read.
+        sql = EXPLAIN.sub("", sql, count=1)
+    # DuckDB serializes statements that only read, and says so of all others.
+    answer = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
+    tree = json.loads(answer[0]) if answer else {"error": True}
+    if tree["error"]:
+        raise QueryRefused(
+            f"{kinds[0]} is not a read: the lake is read-only here; use SELECT, DESCRIBE, SHOW or EXPLAIN"
+        )
+    for function in _table_functions(tree):
+        if function not in TABLE_FUNCTIONS:
+            raise QueryRefused(
+                f"{function}() is not allowed here: select from the lake's tables; SHOW ALL TABLES lists them"
+            )
+
+
+def _table_functions(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if node.get("type") == "TABLE_FUNCTION":
+            yield str(node["function"]["function_name"]).lower()
+        for child in node.values():
+            yield from _table_functions(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _table_functions(child)
+
+
+def _create_empty_view(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+    relation = connection.from_arrow(table.schema.empty_table())
+    columns = ", ".join(
+        f'CAST(NULL AS {kind}) AS "{column}"' for column, kind in zip(relation.columns, relation.types, strict=True)
+    )
+    connection.execute(f"CREATE VIEW {_view(table.name)} AS SELECT {columns} WHERE false")
+
+
+def _create_publication_views(connection: duckdb.DuckDBPyConnection, names: list[str]) -> None:
+    connection.execute(
+        """CREATE VIEW ops.latest_published AS
+        SELECT * FROM ops.published
+        QUALIFY row_number() OVER (PARTITION BY trade_date ORDER BY published_at DESC, run_id DESC) = 1"""
+    )
+    for name in names:
+        if name.partition("/")[0] in PUBLISHED_SCHEMAS:
+            connection.execute(
+                f"""CREATE VIEW {_view(f"{name}_passed")} AS
+                SELECT * FROM {_view(name)}
+                WHERE trade_date IN (SELECT trade_date FROM ops.latest_published WHERE status = 'passed')"""
+            )
+
+
+def _lock(connection: duckdb.DuckDBPyConnection, place: Path) -> None:
+    # GLOBAL, so that cursors of the connection have the settings too.
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL python_enable_replacements = false")
+    # By default a query that does not fit in memory writes to .tmp in the working directory.
+    spill = Path(tempfile.gettempdir()) / f"chainlake-{uuid4().hex}"
+    connection.execute(f"SET temp_directory = {_literal(spill)}")
+    connection.execute(f"SET allowed_directories = [{_literal(f'{place}/')}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def _view(name: str) -> str:
+    schema, _, table = name.partition("/")
+    return f'{schema}."{table}"'
+
+
+def _literal(value: object) -> str:
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def _one_line(error: duckdb.Error) -> str:
+    """DuckDB's message without its excerpt of the statement and without a stack trace, its lines joined."""
+    message = re.split(r"\n\nLINE|\n\s*0: ", str(error), maxsplit=1)[0]
+    text = " ".join(message.split())
+    if isinstance(error, duckdb.CatalogException):
+        text += " (SHOW ALL TABLES lists what there is)"
+    return text
