@@ -205,11 +205,16 @@ def load(config: Path | None = None, **flags: dict[str, Any]) -> Settings:
     try:
         return Settings(**{section: keys for section, keys in flags.items() if keys})  # type: ignore[arg-type]
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"setting {key} = {first.get('input')!r}: {first['msg']} ({_origin(config)})") from None
+        raise UsageError(f"setting {first_mistake(error)} ({_origin(config)})") from None
     except ValueError as error:  # includes a TOML syntax error
         raise UsageError(f"settings cannot be read: {str(error).splitlines()[0]} ({_origin(config)})") from None
+
+
+def first_mistake(error: ValidationError) -> str:
+    """The first of pydantic's complaints as one line: key, value, and what is wrong with it."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return f"{key} = {first.get('input')!r}: {first['msg']}"
 
 
 def _origin(config: Path | None) -> str:

@@ -1,8 +1,7 @@
-"""The one exception of this package."""
+"""What stops a gateway."""
+
+from ingest.errors import UsageError
 
 
-class GatewayError(ValueError):
-    """A gateway that cannot be built or started as asked: bad options, a bad replay file, a port in use.
-
-    The message is one line that says what was wrong, where, and what to do next.
-    """
+class GatewayError(UsageError, ValueError):
+    """The gateway cannot be set up or started; one line says what was wrong, where, and the next step."""

@@ -19,7 +19,9 @@ class GatewayOptions(BaseModel):
     control_port: int | None = Field(None, ge=0, le=65535, description="None: no control port; 0: any free port")
     world: Literal["synthetic", "replay"] = "synthetic"
     replay: tuple[Path, ...] = Field((), description="Parquet files of recorded days, for the world 'replay'")
-    symbols: tuple[str | UnderlyingSpec, ...] = Field(("AAPL",), description="of the synthetic world; conids of a replayed one")
+    symbols: tuple[str | UnderlyingSpec, ...] = Field(
+        ("AAPL",), description="underlyings of the synthetic world; conids of a replayed one"
+    )
     seed: int = Field(7, description="of the world 'synthetic'")
     at: datetime | None = Field(None, description="market clock at start, with time zone; None: the host's time")
     speed: float = Field(1.0, ge=0, description="market seconds per wall-clock second; 0: stepped")

@@ -12,7 +12,6 @@ from ingest.gateway.clock import MarketClock
 from ingest.gateway.connection import ClientConnection
 from ingest.gateway.control import ControlConnection
 from ingest.gateway.errors import GatewayError
-from ingest.gateway.instruments import UnderlyingSpec
 from ingest.gateway.limits import MarketDataLines
 from ingest.gateway.market import Market
 from ingest.gateway.options import GatewayOptions

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ async def gateway() -> AsyncIterator[SimulatedGateway]:
         port=0,
         control_port=0,
         symbols=("AAPL", "MSFT"),
-        at=DAY.at(datetime(2026, 1, 1, 9, 25).time()),
+        at=DAY.at(time(9, 25)),
         speed=0,
         lines=400,
         messages_per_second=4000,
@@ -196,7 +196,7 @@ async def test_open_interest_is_refused_before_it_is_due_and_observed_once_after
     await session.step_clock(DAY.close)
     with pytest.raises(UsageError, match="is due from 2026-11-23 04:00"):
         await enrich(lake, session, DAY, [AAPL], settings, "manual")
-    await session.step_clock(next_session(DAY.trade_date).at(datetime(2026, 1, 1, 4).time()))
+    await session.step_clock(next_session(DAY.trade_date).at(time(4)))
     run = await enrich(lake, session, DAY, [AAPL], settings, "manual")
     stored = rows(lake, "raw/open_interest")
     assert len(stored) == len(contracts) == run.asked

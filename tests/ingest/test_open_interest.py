@@ -45,7 +45,10 @@ def test_real_chains_are_dated_right(shared_data: Path) -> None:
     days = [shared_data / "replay" / f"TWX_2014-06-0{k}.parquet" for k in (5, 6)]
     rows = duckdb.execute(
         """
-        with a as (select expiry, strike, "right", max(open_interest) as oi, max(volume) as volume from read_parquet($a) group by all),
+        with a as (
+                select expiry, strike, "right", max(open_interest) as oi, max(volume) as volume
+                from read_parquet($a) group by all
+             ),
              b as (select expiry, strike, "right", max(open_interest) as oi from read_parquet($b) group by all)
         select a.oi, b.oi, a.volume from a join b using (expiry, strike, "right")
         """,

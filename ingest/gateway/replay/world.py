@@ -21,7 +21,8 @@ class ReplayWorld:
 
     Of each underlying the file of the clock's New York date is in force, from midnight on; a later date without a file
     keeps the latest file's contracts, a clock before the first file has the first file's. Quotes never come from
-    another date's file. `specs` give the conids of underlyings that have one. Raises `GatewayError` for files that cannot be used.
+    another date's file. `specs` give the conids of underlyings that have one. Raises `GatewayError` for files that
+    cannot be used.
     """
 
     name = "replay"
