@@ -45,7 +45,8 @@ def connect(memory_limit: str | None = None, threads: int | None = None) -> duck
     """An in-memory DuckDB connection in UTC with ``delta_scan`` loaded."""
     connection = duckdb.connect(":memory:")
     load_delta(connection)
-    connection.execute("SET TimeZone = 'UTC'")
+    # GLOBAL: a plain SET does not reach the cursors of the connection.
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
     if memory_limit:
         connection.execute("SET memory_limit = ?", [memory_limit])
     connection.execute("SET threads = ?", [threads or os.cpu_count() or 1])

@@ -176,6 +176,9 @@ class Lake:
         strays = set(frame.column("trade_date").to_pylist()) - set(dates)
         if strays:
             raise LakeError(f"{name}: rows of {sorted(strays)} while replacing {sorted(dates)}")
+        untyped = [field.name for field in frame.schema if pa.types.is_null(field.type)]
+        if untyped:
+            raise LakeError(f"{name}: columns {', '.join(untyped)} have no type; engines cannot read such a table")
         uri = self.uri(name)
         DeltaTable.create(
             uri,

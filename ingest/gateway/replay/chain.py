@@ -22,6 +22,7 @@ from ingest.gateway.replay.files import ContractKey, RecordedDay, microseconds
 from ingest.gateway.world import NO_QUOTE, UNSET_MODEL, Bar, Model, Quote
 from ingest.sessions import session_on
 
+_MOST_VOLATILE = 10.0  # 1,000 % a year
 _YEAR_US = pricing.DAYS_PER_YEAR * 86_400e6
 # On its last day a contract keeps a minute of life, so that greeks stay finite at the close.
 _SHORTEST_LIFE_US = 60e6
@@ -162,6 +163,8 @@ class Standing:
         life = np.maximum(chain.ends - day.instants[self._index], _SHORTEST_LIFE_US) / _YEAR_US
         arguments = (spot, chain.strikes, life)
         iv = pricing.implied_vol(mid, *arguments, chain.calls, chain.rate, chain.dividend_yield)
+        # A few cents of time value minutes before expiry imply absurd volatilities: there a model says nothing.
+        iv = np.where(iv <= _MOST_VOLATILE, iv, np.nan)
         greeks = pricing.value(*arguments, iv, chain.calls, chain.rate, chain.dividend_yield)
         columns = (iv, greeks.delta, mid, greeks.gamma, greeks.vega, greeks.theta)
         return [

@@ -1,0 +1,225 @@
+{{ config(sorted_by=['trade_date', 'metric']) }}
+
+with
+
+due as (
+    {{ due_instants() }}
+),
+
+dates as (
+    select
+        due.trade_date,
+        due.open_interest_due,
+        max(sessions.window_end) as session_over
+    from due
+    left join {{ ref('stg_sessions') }} as sessions on due.trade_date = sessions.trade_date
+    group by due.trade_date, due.open_interest_due
+),
+
+coverage as (
+    select
+        trade_date,
+        underlying,
+        sum(captured) / nullif(cast(sum(frozen) as double), 0) as coverage,
+        sum(case when captured = 0 then 1 else 0 end) as missing_slots
+    from {{ ref('slot_coverage') }}
+    where {{ in_build() }}
+    group by trade_date, underlying
+),
+
+worst_coverage as (
+    select
+        trade_date,
+        min(coalesce(coverage, 0)) as coverage
+    from coverage
+    group by trade_date
+),
+
+error_free as (
+    select
+        trade_date,
+        market_data_type
+    from {{ ref('intraday') }}
+    where {{ in_build() }} and not snapshot_error
+    union all
+    select
+        trade_date,
+        market_data_type
+    from {{ ref('int_close_outcomes') }}
+    where not snapshot_error
+),
+
+retries as (
+    select
+        trade_date,
+        data_quality_flag
+    from {{ ref('intraday') }}
+    where {{ in_build() }}
+    union all
+    select
+        trade_date,
+        data_quality_flag
+    from {{ ref('int_close_outcomes') }}
+),
+
+daily as (
+    select
+        daily.trade_date,
+        count(*) as contracts,
+        sum(case when daily.rollup_strategy = 'close' then 1 else 0 end) as from_close,
+        sum(case when daily.open_interest is not null then 1 else 0 end) as with_open_interest
+    from {{ ref('daily_clean') }} as daily
+    where {{ in_build('daily.trade_date') }}
+    group by daily.trade_date
+),
+
+unresolved as (
+    select
+        trade_date,
+        count(*) as contracts
+    from {{ ref('daily_unresolved') }}
+    where {{ in_build() }}
+    group by trade_date
+),
+
+repeated_keys as (
+    select trade_date
+    from {{ ref('intraday') }}
+    where {{ in_build() }}
+    group by trade_date, sample_time, conid
+    having count(*) > 1
+    union all
+    select trade_date
+    from {{ ref('daily_clean') }}
+    where {{ in_build() }}
+    group by trade_date, conid
+    having count(*) > 1
+),
+
+-- A date has no number of a metric for which it has no rows: the value stays null, and null never passes.
+measured as (
+    select
+        worst_coverage.trade_date,
+        'slot_coverage' as metric,
+        worst_coverage.coverage as value,
+        min(coverage.underlying) as detail
+    from worst_coverage
+    inner join coverage
+        on
+            worst_coverage.trade_date = coverage.trade_date
+            and worst_coverage.coverage = coalesce(coverage.coverage, 0)
+    group by worst_coverage.trade_date, worst_coverage.coverage
+    union all
+    select
+        trade_date,
+        'missing_slots' as metric,
+        cast(sum(missing_slots) as double) as value,
+        min(case when missing_slots > 0 then underlying end) as detail
+    from coverage
+    group by trade_date
+    union all
+    select
+        daily.trade_date,
+        'fallback' as metric,
+        1 - cast(daily.from_close as double) / (daily.contracts + coalesce(unresolved.contracts, 0)) as value,
+        cast(null as {{ dbt.type_string() }}) as detail
+    from daily
+    left join unresolved on daily.trade_date = unresolved.trade_date
+    union all
+    select
+        trade_date,
+        'delayed' as metric,
+        avg(case when {{ is_delayed() }} then 1.0 else 0.0 end) as value,
+        cast(null as {{ dbt.type_string() }}) as detail
+    from error_free
+    group by trade_date
+    union all
+    select
+        trade_date,
+        'oi_filled' as metric,
+        cast(with_open_interest as double) / contracts as value,
+        cast(null as {{ dbt.type_string() }}) as detail
+    from daily
+    union all
+    select
+        trade_date,
+        'slot_retry_exceeded' as metric,
+        cast(
+            sum(case when {{ has_flag('data_quality_flag', 'slot_retry_exceeded') }} then 1 else 0 end) as double
+        ) as value,
+        cast(null as {{ dbt.type_string() }}) as detail
+    from retries
+    group by trade_date
+    union all
+    select
+        daily.trade_date,
+        'duplicates' as metric,
+        cast(count(repeated_keys.trade_date) as double) as value,
+        cast(null as {{ dbt.type_string() }}) as detail
+    from daily
+    left join repeated_keys on daily.trade_date = repeated_keys.trade_date
+    group by daily.trade_date
+    union all
+    select
+        trade_date,
+        'out_of_session' as metric,
+        cast(sum(case when in_session then 0 else 1 end) as double) as value,
+        cast(null as {{ dbt.type_string() }}) as detail
+    from {{ ref('stg_option_quotes') }}
+    where {{ in_build() }}
+    group by trade_date
+    union all
+    select
+        trade_date,
+        'pacing_errors' as metric,
+        cast(sum(pacing_errors) as double) as value,
+        cast(null as {{ dbt.type_string() }}) as detail
+    from {{ ref('stg_runs') }}
+    where {{ in_build() }}
+    group by trade_date
+),
+
+thresholds as (
+    {{ thresholds() }}
+),
+
+judged as (
+    select
+        dates.trade_date,
+        thresholds.metric,
+        measured.value,
+        thresholds.comparison,
+        thresholds.threshold,
+        coalesce(
+            case thresholds.comparison
+                when '>=' then measured.value >= thresholds.threshold
+                when '<=' then measured.value <= thresholds.threshold
+                when '<' then measured.value < thresholds.threshold
+            end,
+            false
+        ) as holds,
+        thresholds.severity,
+        measured.detail,
+        case
+            when thresholds.metric = 'oi_filled' then {{ as_of() }} < dates.open_interest_due
+            else {{ as_of() }} < dates.session_over
+        end as is_early
+    from dates
+    cross join thresholds
+    left join measured
+        on dates.trade_date = measured.trade_date and thresholds.metric = measured.metric
+)
+
+-- Before it is due a number neither passes nor fails, except that open interest may be complete early: it only grows. A
+-- date that is no session is never over, and so never pending.
+select
+    trade_date,
+    metric,
+    value,
+    comparison,
+    threshold,
+    holds and (not coalesce(is_early, false) or metric = 'oi_filled') as passed,
+    coalesce(is_early, false) and not (holds and metric = 'oi_filled') as pending,
+    severity,
+    detail
+from judged

@@ -1,0 +1,5 @@
+"""The command line, `chainlake`. It needs no Prefect server."""
+
+from flows.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,146 @@
+"""``chainlake gateway``: the simulated TWS gateway by itself."""
+
+import asyncio
+import contextlib
+import tempfile
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import ValidationError
+
+from flows import show
+from flows.cli import options as o
+from ingest.errors import UsageError
+from ingest.sessions import NEW_YORK, new_york
+from ingest.settings import first_mistake
+from ingest.universe import choose, read_universe
+from lake.replay import write_replay_day
+from lake.store import Lake
+
+if TYPE_CHECKING:
+    from ingest.gateway import GatewayOptions
+
+BEFORE_THE_OPEN = time(9, 25)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("gateway")(gateway)
+
+
+def gateway(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 4002,
+    world: Annotated[str | None, typer.Option(help="synthetic (default) or replay.")] = None,
+    replay: Annotated[list[Path] | None, typer.Option(help="Parquet file of a recorded day; may be repeated.")] = None,
+    replay_date: Annotated[str | None, typer.Option(help="A date recorded in the lake (--lake).")] = None,
+    symbols: o.SymbolsOption = None,
+    lines: Annotated[int, typer.Option(help="Market data lines.")] = 100,
+    messages_per_second: Annotated[float | None, typer.Option(help="Message limit; default: lines / 2.")] = None,
+    latency: Annotated[str, typer.Option(help="Milliseconds until quotes arrive, LO-HI.")] = "50-200",
+    at: Annotated[str | None, typer.Option(help="Market clock at start, New York: '2015-12-24 09:25'.")] = None,
+    speed: Annotated[float, typer.Option(help="Market seconds a second; 0: stepped by the control port.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic world.")] = 7,
+    control_port: Annotated[int | None, typer.Option(help="Port that steps the market clock; 0: a free one.")] = None,
+    previous_close: Annotated[float | None, typer.Option(help="Tick 9 of a replayed underlying.")] = None,
+    config: o.ConfigOption = None,
+    lake: o.LakeOption = None,
+    verbose: o.VerboseOption = False,
+) -> None:
+    """Serve a simulated market to any TWS client, until interrupted."""
+    # The market's numerics take a second to import: other commands shall not wait for them.
+    from ingest.gateway import GatewayOptions, UnderlyingSpec
+
+    settings = o.settings_from(config, lake, verbose=verbose)
+    with contextlib.ExitStack() as stack:
+        files = list(replay or [])
+        if replay_date:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chainlake-replay-")))
+            files.append(stored_day(settings.lake.root, replay_date, folder))
+        chosen = world or ("replay" if files else "synthetic")
+        if chosen not in ("synthetic", "replay"):
+            raise UsageError(f"--world {chosen!r}: use synthetic or replay")
+        if chosen == "replay" and not files:
+            raise UsageError("--world replay needs --replay FILE or --replay-date DATE")
+        universe = choose(read_universe(settings.universe.file), o.symbols_from(symbols))
+        try:
+            options = GatewayOptions(
+                host=host,
+                port=port,
+                control_port=control_port,
+                world="replay" if chosen == "replay" else "synthetic",
+                replay=tuple(files),
+                symbols=tuple(UnderlyingSpec(u.symbol, conid=u.conid) for u in universe),
+                seed=seed,
+                at=instant(at) if at else first_morning(files),
+                speed=speed,
+                lines=lines,
+                messages_per_second=messages_per_second,
+                latency_ms=latency_range(latency),
+                previous_close=previous_close,
+            )
+        except ValidationError as error:
+            raise UsageError(f"--{first_mistake(error).replace('_', '-')}") from None
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(serve(options))
+
+
+async def serve(options: "GatewayOptions") -> None:
+    """Serve until cancelled, saying where."""
+    from ingest.gateway import SimulatedGateway
+
+    async with SimulatedGateway(options) as gateway:
+        control = f", control port {gateway.control_port}" if gateway.control_port else ""
+        show.line(
+            f"simulated gateway ({options.world}) on {options.host}:{gateway.port}{control}; market clock "
+            f"{gateway.clock.now().astimezone(NEW_YORK):%Y-%m-%d %H:%M:%S} New York, speed {options.speed:g}; "
+            "Ctrl-C ends it"
+        )
+        await asyncio.Event().wait()
+
+
+def stored_day(root: str, text: str, folder: Path) -> Path:
+    """A replay file of a date that the lake holds."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--replay-date {text!r} is no date: write it as 2026-11-20") from None
+    file = folder / f"{day}.parquet"
+    write_replay_day(Lake.open(root), day, file)
+    return file
+
+
+def first_morning(files: list[Path]) -> datetime | None:
+    """09:25 New York of the first recorded day; None, the host's time, for a synthetic market."""
+    if not files:
+        return None
+    import polars as pl
+
+    try:
+        first = min(pl.scan_parquet(file).select(pl.col("ts").min()).collect().item() for file in files)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UsageError(f"replay file cannot be read: {str(error).splitlines()[0]}") from None
+    return new_york(first.astimezone(NEW_YORK).date(), BEFORE_THE_OPEN)
+
+
+def instant(text: str) -> datetime:
+    """An instant given in New York time, or with an offset of its own."""
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--at {text!r} is no instant: write it as '2015-12-24 09:25' (New York)") from None
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=NEW_YORK)).astimezone(UTC)
+
+
+def latency_range(text: str) -> tuple[float, float]:
+    """The bounds in ``LO-HI``, milliseconds."""
+    low, _, high = text.partition("-")
+    try:
+        bounds = float(low), float(high or low)
+    except ValueError:
+        raise UsageError(f"--latency {text!r}: write two numbers of milliseconds, such as 50-200") from None
+    if not 0 <= bounds[0] <= bounds[1]:
+        raise UsageError(f"--latency {text!r}: the first number must not exceed the second")
+    return bounds

@@ -1,0 +1,30 @@
+"""Results as plain values, for ``--json``."""
+
+from typing import Any
+
+from flows.day import DayReport
+from flows.steps import Rollup
+
+
+def rollup_report(result: Rollup) -> dict[str, Any]:
+    """A rollup as JSON."""
+    return {
+        "dates": list(result.publication.dates),
+        "status": result.publication.status,
+        "failures": [failure.name for failure in result.build.failures],
+        "warnings": [warning.name for warning in result.build.warnings],
+        "restated": list(result.build.restated),
+        "elapsed_s": round(result.build.elapsed_s, 1),
+    }
+
+
+def day_report(report: DayReport) -> dict[str, Any]:
+    """A day as JSON."""
+    return {
+        "trade_date": report.session.trade_date,
+        "slots_missed": [slot.label for slot in report.missed],
+        "asked": sum(run.asked for run in report.runs),
+        "captured": sum(run.captured for run in report.runs),
+        "failed": sum(run.failed for run in report.runs),
+        "rollup": rollup_report(report.rollup) if report.rollup else None,
+    }

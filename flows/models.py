@@ -1,0 +1,259 @@
+"""Runs the dbt project in this process: raw tables in, clean and quality tables out, contracts tested.
+
+A build replaces exactly the trade dates it is given, plus the dates of ``clean/daily_adjusted`` that corporate actions
+now reach. Tables are written whatever the tests say; what failed is in the result.
+"""
+
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ingest.sessions import UTC, next_session
+from lake.dbt_delta import release_database, replaced_dates
+from lake.store import Lake
+
+if TYPE_CHECKING:
+    from dbt.cli.main import dbtRunner, dbtRunnerResult
+
+PROJECT = Path(__file__).resolve().parents[1] / "dbt_project"
+SEEDS = ("universe.csv", "corporate_actions.csv")
+# Tables that a build writes, as <schema>/<table>.
+MODELLED = (
+    "clean/intraday",
+    "clean/daily_clean",
+    "clean/daily_unresolved",
+    "clean/daily_adjusted",
+    "quality/slot_coverage",
+    "quality/daily_metrics",
+)
+# dbt keeps its configuration in globals and in the environment, so one build at a time runs in a process.
+_running = threading.Lock()
+_manifests: dict[tuple[str, ...], Any] = {}
+
+Status = Literal["passed", "warned", "failed"]
+
+
+class ModelError(Exception):
+    """The models could not be built; the message is one line for the user and names dbt's log."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeResult:
+    """One seed, model or test of a build."""
+
+    name: str
+    resource_type: str
+    status: str
+    elapsed_s: float
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One test that did not pass: `count` rows contradict it (None when it could not be evaluated)."""
+
+    name: str
+    message: str
+    count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What a build did. `versions` gives the Delta version of every modelled table after it."""
+
+    dates: tuple[date, ...]
+    restated: tuple[date, ...]
+    nodes: tuple[NodeResult, ...]
+    failures: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+    versions: dict[str, int]
+    elapsed_s: float
+    log: Path
+
+    @property
+    def status(self) -> Status:
+        """The status with which the dates may be published."""
+        if self.failures:
+            return "failed"
+        return "warned" if self.warnings else "passed"
+
+
+def build(
+    lake_root: str | Path,
+    dates: Sequence[date] | None,
+    *,
+    seeds: Path,
+    state: Path,
+    as_of: datetime | None = None,
+    target: str | None = None,
+    variables: Mapping[str, Any] | None = None,
+) -> BuildResult:
+    """Build the models of `dates` in the lake at `lake_root`, then test them.
+
+    `dates` None stands for every date whose raw rows are still there; an empty list only restates what corporate
+    actions reach. `seeds` is the folder of ``universe.csv`` and ``corporate_actions.csv``; dbt's own files go to
+    ``<state>/dbt``. `as_of` (aware, default now) is the instant at which actions are known and numbers are due.
+    `target` names an output of ``profiles.yml``; `variables` overrides variables of ``dbt_project.yml``.
+
+    Raises ModelError when dbt cannot run or a table could not be written; LakeMissing when there is no lake. Blocks:
+    call it from async code by ``asyncio.to_thread``. While it runs, dbt's settings are in the process's environment.
+    """
+    started = time.monotonic()
+    lake = Lake.open(Path(lake_root).resolve())
+    workspace = state.resolve() / "dbt"
+    log = workspace / "logs" / "dbt.log"
+    _check_inputs(seeds.resolve(), as_of)
+    listed = None if dates is None else sorted(set(dates))
+    given = {
+        "trade_dates": None if listed is None else [day.isoformat() for day in listed],
+        "as_of": None if as_of is None else as_of.astimezone(UTC).isoformat(),
+        "next_sessions": {day.isoformat(): next_session(day).trade_date.isoformat() for day in listed or ()},
+        **(variables or {}),
+    }
+    environment = {
+        "CHAINLAKE_LAKE__ROOT": lake.root,
+        "CHAINLAKE_SEEDS": str(seeds.resolve()),
+        "CHAINLAKE_DBT_DATABASE": str(workspace / "chainlake.duckdb"),
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    options = _options(workspace, target)
+    with _running, _working_for_dbt(environment):
+        workspace.mkdir(parents=True, exist_ok=True)
+        before = {name: lake.version(name) for name in MODELLED}
+        manifest = _manifest((lake.root, str(seeds.resolve()), str(workspace), target or ""), options, log)
+        outcome = _dbt(manifest).invoke(
+            ["build", "--exclude-resource-type", "unit_test", "--vars", json.dumps(given), *options]
+        )
+        nodes = _nodes(outcome, log)
+    _require_tables(nodes, log)
+    replaced = {name: replaced_dates(lake, name, since=before[name]) for name in MODELLED}
+    built = set(listed) if listed is not None else replaced["clean/daily_clean"]
+    return BuildResult(
+        dates=tuple(sorted(built)),
+        restated=tuple(sorted(replaced["clean/daily_adjusted"] - built)),
+        nodes=nodes,
+        failures=_findings(outcome, "fail", "error"),
+        warnings=_findings(outcome, "warn"),
+        versions={name: version for name in MODELLED if (version := lake.version(name)) is not None},
+        elapsed_s=time.monotonic() - started,
+        log=log,
+    )
+
+
+def _dbt(manifest: Any = None) -> "dbtRunner":
+    # dbt takes two seconds to import: commands that build nothing shall not wait for it.
+    from dbt.cli.main import dbtRunner
+
+    return dbtRunner(manifest=manifest)
+
+
+def _check_inputs(seeds: Path, as_of: datetime | None) -> None:
+    if as_of is not None and as_of.tzinfo is None:
+        raise ModelError(f"as_of {as_of} has no time zone: give an aware instant")
+    for name in SEEDS:
+        if not (seeds / name).is_file():
+            raise ModelError(
+                f"{seeds / name} is missing: `chainlake init` writes one, or name its folder in the settings"
+            )
+    if not (PROJECT / "dbt_project.yml").is_file():
+        raise ModelError(f"no dbt project at {PROJECT}: install Chainlake from a checkout (`pip install -e .`)")
+
+
+def _options(workspace: Path, target: str | None) -> list[str]:
+    options = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT.parent)]
+    options += ["--target-path", str(workspace / "target"), "--log-path", str(workspace / "logs")]
+    options += ["--log-level", "none", "--log-level-file", "debug", "--no-use-colors", "--no-write-json"]
+    return [*options, "--target", target] if target else options
+
+
+@contextmanager
+def _working_for_dbt(environment: Mapping[str, str]) -> Iterator[None]:
+    """dbt takes its settings from the environment, and holds its database open."""
+    kept = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        release_database()
+        for name, value in kept.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _manifest(key: tuple[str, ...], options: Sequence[str], log: Path) -> Any:
+    """The parsed project, kept for the next build of this process unless a file of it has changed.
+
+    It is parsed without variables: dbt would parse again whenever a variable (a trade date) differs.
+    """
+    stamp = str(max(path.stat().st_mtime_ns for path in _project_files()))
+    if (*key, stamp) not in _manifests:
+        parsed = _dbt().invoke(["parse", *options])
+        if not parsed.success:
+            raise ModelError(f"the dbt project cannot be read: {_reason(parsed)}; see {log}")
+        _manifests.clear()
+        _manifests[*key, stamp] = parsed.result
+    return _manifests[*key, stamp]
+
+
+def _project_files() -> Iterator[Path]:
+    yield PROJECT.parent / "profiles.yml"
+    yield PROJECT / "dbt_project.yml"
+    for folder in ("models", "macros", "tests"):
+        yield from (path for path in (PROJECT / folder).rglob("*") if path.suffix in {".sql", ".yml"})
+
+
+def _nodes(outcome: "dbtRunnerResult", log: Path) -> tuple[NodeResult, ...]:
+    results = getattr(outcome.result, "results", None)
+    if outcome.exception is not None or results is None:
+        raise ModelError(f"dbt cannot run: {_reason(outcome)}; see {log}")
+    return tuple(
+        NodeResult(
+            name=result.node.name,
+            resource_type=str(result.node.resource_type),
+            status=str(result.status),
+            elapsed_s=result.execution_time,
+            message=_one_line(result.message or ""),
+        )
+        for result in results
+    )
+
+
+def _require_tables(nodes: Sequence[NodeResult], log: Path) -> None:
+    """A table that was not written is no matter of quality: nothing may be published after it."""
+    broken = [node for node in nodes if node.resource_type != "test" and node.status in {"error", "fail"}]
+    if broken:
+        first = broken[0]
+        others = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        raise ModelError(f"{first.resource_type} {first.name} failed{others}: {first.message}; see {log}")
+
+
+def _findings(outcome: "dbtRunnerResult", *statuses: str) -> tuple[Finding, ...]:
+    return tuple(
+        Finding(result.node.name, _one_line(result.message or ""), result.failures)
+        for result in getattr(outcome.result, "results", ())
+        if str(result.node.resource_type) == "test" and str(result.status) in statuses
+    )
+
+
+def _reason(outcome: "dbtRunnerResult") -> str:
+    if outcome.exception is None:
+        return "it gave no reason"
+    message = _one_line(str(outcome.exception))
+    if held := re.search(r"Could not set lock on file.*?\(PID (\d+)\)", message):
+        return f"another process is building with the same state folder (PID {held[1]}); wait for it, then try again"
+    return message
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())

@@ -1,0 +1,109 @@
+"""What a person sees on the terminal: tables, notes and progress, all through rich."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def table(frame: pl.DataFrame, title: str | None = None, most: int = 50) -> None:
+    """Print `frame`, numbers to the right, at most `most` rows."""
+    view = Table(title=title, title_justify="left", header_style="bold")
+    for name, kind in frame.schema.items():
+        view.add_column(name, justify="right" if kind.is_numeric() else "left")
+    for row in frame.head(most).iter_rows():
+        view.add_row(*(text(value) for value in row))
+    out.print(view)
+    if frame.height > most:
+        out.print(f"… {frame.height - most:,} more rows (--format csv prints all)")
+
+
+def text(value: Any) -> str:
+    """A cell as people read it."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.4f}".rstrip("0").rstrip(".")
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(value)
+
+
+def as_json(value: Any) -> None:
+    """Print `value` as JSON, for other programs."""
+    out.print_json(json.dumps(value, default=str))
+
+
+def runs(rows: Sequence[Any], title: str) -> None:
+    """Print runs of a step: what was asked, what came, how fast; and what was remarkable about them."""
+    frame = pl.DataFrame(
+        [
+            {
+                "step": run.step,
+                "slot": run.slot_30m,
+                "batch": run.batch,
+                "status": run.status,
+                "asked": run.asked,
+                "captured": run.captured,
+                "failed": run.failed,
+                "p50 ms": run.measures.get("latency_p50_ms"),
+            }
+            for run in rows
+        ],
+        infer_schema_length=None,
+    )
+    if frame.is_empty():
+        out.print(f"{title}: nothing left to do")
+        return
+    table(frame.with_columns(pl.col("p50 ms").cast(pl.Float64).round(0)), title)
+    for run in rows:
+        if run.message:
+            line(f"{run.step}: {run.message}")
+        if run.measures.get("pacing_errors"):
+            line(f"{run.step}, batch {run.batch}: {run.measures['pacing_errors']} pacing errors")
+
+
+def line(words: str) -> None:
+    """Print one sentence as it is, however wide the terminal."""
+    out.print(words, markup=False, soft_wrap=True)
+
+
+def rollup(result: Any) -> None:
+    """Print what a rollup built, and what did not pass."""
+    publication, build = result.publication, result.build
+    days = ", ".join(str(day) for day in publication.dates)
+    out.print(f"built {days} in {build.elapsed_s:.1f} s: [bold]{publication.status}[/]")
+    for failure in build.failures:
+        line(f"  failed  {failure.name}: {failure.message}")
+    for warning in build.warnings:
+        line(f"  warned  {warning.name}: {warning.message}")
+    if build.restated:
+        out.print(f"  restated for corporate actions: {', '.join(str(day) for day in build.restated)}")
+
+
+def metrics(frame: pl.DataFrame, day: Any) -> None:
+    """Print the quality metrics of a date."""
+    if frame.is_empty():
+        out.print(f"no metrics of {day}: a day with no data does not pass")
+    else:
+        verdict = (
+            pl.when("pending").then(pl.lit("pending")).when("passed").then(pl.lit("passed")).otherwise(pl.lit("FAILED"))
+        )
+        table(frame.select("metric", "value", "threshold", verdict.alias("result")), f"quality of {day}")
+
+
+def day(report: Any) -> None:
+    """Print a day: its runs, what was missed, and the rollup."""
+    runs(report.runs, str(report.session.trade_date))
+    if report.missed:
+        out.print(f"missed: {', '.join(slot.label for slot in report.missed)}")
+    if report.rollup:
+        rollup(report.rollup)

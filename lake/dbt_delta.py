@@ -1,0 +1,157 @@
+"""dbt-duckdb plugin: Delta tables as the place where dbt's models are kept.
+
+Named in ``profiles.yml`` as the plugin ``lake.dbt_delta``. It makes ``delta_scan`` available to every model, and it
+stores the models of the ``delta`` materialization: exactly the trade dates of the build are replaced, in one commit.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+from dbt.adapters.duckdb.credentials import DuckDBCredentials
+from dbt.adapters.duckdb.plugins import BasePlugin
+from dbt.adapters.duckdb.utils import TargetConfig
+from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
+
+from lake.duck import load_delta
+from lake.store import TABLE_CONFIGURATION, Lake, retry_conflicts
+
+# Rows come sorted by underlying; small row groups let a query for one underlying skip the rest of the file.
+CLEAN_FILES = WriterProperties(compression="SNAPPY", max_row_group_size=131_072)
+# Rows handed from DuckDB to the writer at a time: a day of 3.5 million rows never lies in memory as a whole.
+BATCH_ROWS = 131_072
+# Keys of the Delta commit that tell which trade dates a build replaced.
+DATES_KEY = "chainlake.trade_dates"
+MODEL_KEY = "chainlake.dbt_model"
+
+
+class Plugin(BasePlugin):
+    """Connections that read Delta, and a `store` that writes it."""
+
+    def initialize(self, plugin_config: dict[str, Any]) -> None:
+        """Called once by dbt-duckdb, before there is a connection: makes the root of the lake absolute.
+
+        Views that dbt creates name the root, and are read again by a dbt that was started from another folder.
+        """
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        if self.creds is not None and "://" not in self.creds.external_root:
+            self.creds.external_root = str(Path(self.creds.external_root).resolve())
+
+    def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
+        """Make the folder of the database file: DuckDB does not."""
+        if creds.path != ":memory:":
+            Path(creds.path).parent.mkdir(parents=True, exist_ok=True)
+
+    def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
+        """Load ``delta_scan``, and keep the connection: dbt-duckdb gives `store` none."""
+        load_delta(conn)
+        self._connection = conn
+
+    def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Instants are UTC; the time zone is a setting of each cursor, not of the database."""
+        cursor.execute("SET TimeZone = 'UTC'")
+
+    def store(self, target_config: TargetConfig) -> None:
+        """Write the rows of a model to its Delta table, as the ``delta`` materialization asks.
+
+        `target_config.config` is that macro's request: ``root``, ``table`` (``schema/name``), ``dates`` (ISO trade
+        dates), ``sorted_by``, ``required`` (columns that are never null) and ``model``. The rows are those of
+        `target_config.relation`, which has to be committed: another cursor reads it.
+        """
+        if self._connection is None:
+            raise RuntimeError("the plugin lake.dbt_delta has no connection: list it under `plugins` in profiles.yml")
+        request = target_config.config
+        cursor = self._connection.cursor()
+        try:
+            self.configure_cursor(cursor)
+            replace_dates(
+                Lake.open(request["root"]),
+                request["table"],
+                cursor,
+                f"select * from {target_config.relation}{_order_by(request['sorted_by'])}",
+                dates=[date.fromisoformat(day) for day in request["dates"]],
+                required=request["required"],
+                model=request["model"],
+            )
+        finally:
+            cursor.close()
+
+
+@retry_conflicts
+def replace_dates(
+    lake: Lake,
+    name: str,
+    cursor: duckdb.DuckDBPyConnection,
+    query: str,
+    *,
+    dates: Sequence[date],
+    required: Sequence[str],
+    model: str,
+) -> None:
+    """Replace exactly the trade dates `dates` of the table `name` by the rows of `query`, in one commit.
+
+    The twin of `Lake.replace_dates` for rows that stay in DuckDB: they are streamed, and a lost commit runs the query
+    again. A date without rows is emptied. Raises DeltaError, and writes nothing, when the query gives a row of another
+    date or a null in a `required` column.
+    """
+    if not dates:
+        return
+    rows = cursor.execute(query).to_arrow_reader(BATCH_ROWS)
+    schema = delta_schema(rows.schema, required)
+    uri = lake.uri(name)
+    DeltaTable.create(uri, schema=schema, mode="ignore", partition_by=["trade_date"], configuration=TABLE_CONFIGURATION)
+    listed = [day.isoformat() for day in sorted(set(dates))]
+    write_deltalake(
+        DeltaTable(uri),
+        pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in rows)),
+        mode="overwrite",
+        predicate=f"trade_date IN ({', '.join(repr(day) for day in listed)})",
+        schema_mode="merge",
+        writer_properties=CLEAN_FILES,
+        commit_properties=CommitProperties(custom_metadata={DATES_KEY: ",".join(listed), MODEL_KEY: model}),
+    )
+
+
+def release_database() -> None:
+    """Close dbt's DuckDB file, which dbt-duckdb keeps open, and locked, while the process lives."""
+    with DuckDBConnectionManager._LOCK:
+        if DuckDBConnectionManager._ENV is not None:
+            DuckDBConnectionManager._ENV.close()
+            DuckDBConnectionManager._ENV = None
+
+
+def delta_schema(schema: pa.Schema, required: Sequence[str]) -> pa.Schema:
+    """The Arrow schema of a DuckDB result in Delta's own terms: UTC instants, list items named ``element``."""
+    return pa.schema(
+        [pa.field(field.name, _delta_type(field.type), nullable=field.name not in required) for field in schema]
+    )
+
+
+def _delta_type(type_: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(type_):
+        if type_.tz is None:
+            raise TypeError("a timestamp without time zone cannot be stored: make it `timestamp with time zone`")
+        return pa.timestamp("us", tz="UTC")
+    if pa.types.is_list(type_):
+        return pa.list_(pa.field("element", _delta_type(type_.value_type)))
+    return type_
+
+
+def _order_by(columns: Sequence[str]) -> str:
+    quoted = ", ".join(f'"{column}" nulls last' for column in columns)
+    return f" order by {quoted}" if quoted else ""
+
+
+def replaced_dates(lake: Lake, name: str, *, since: int | None) -> set[date]:
+    """Trade dates of the table `name` that builds replaced after its Delta version `since` (None: ever)."""
+    table = lake.table(name)
+    if table is None:
+        return set()
+    commits = (commit for commit in table.history() if since is None or commit["version"] > since)
+    return {
+        date.fromisoformat(day) for commit in commits if (listed := commit.get(DATES_KEY)) for day in listed.split(",")
+    }

@@ -1,0 +1,71 @@
+"""Small lakes, the real dbt project over them, and a way to look at what it wrote."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from flows.models import BuildResult, build
+from lake.duck import connect
+from lake.store import Lake
+from tests.models.rows import CREATED, LATER, Day, Row, write_seeds
+
+
+class SmallLake:
+    """A lake with its seeds and state in one folder."""
+
+    def __init__(self, folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
+        self.folder = folder
+        self.lake = Lake.create(folder / "lake", "simulated", CREATED)
+        self.seeds = write_seeds(folder / "config")
+        self._connection = connection
+
+    def day(self, trade_date: date) -> Day:
+        return Day(self.lake, trade_date)
+
+    def reference(self, universe: Sequence[str] = ("AAPL",), actions: Sequence[Row] = ()) -> None:
+        write_seeds(self.seeds, universe, actions)
+
+    def build(self, dates: Sequence[date] | None, as_of: datetime = LATER) -> BuildResult:
+        return build(self.lake.root, dates, seeds=self.seeds, state=self.folder / "state", as_of=as_of)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Rows of `query`, in which ``clean.daily_clean`` and so on stand for the lake's tables."""
+        for name in sorted(self.lake.table_names(), key=len, reverse=True):
+            query = query.replace(f" {name.replace('/', '.')}", f" delta_scan('{self.lake.uri(name)}')")
+        return self._connection.sql(query).fetchall()
+
+    def one(self, query: str) -> Any:
+        """The only value of `query`."""
+        ((value,),) = self.rows(query)
+        return value
+
+    def content(self, table: str) -> list[tuple[Any, ...]]:
+        """All rows of a table, in an order of their own."""
+        return sorted(self.rows(f"select * from {table}"), key=repr)
+
+    def files(self, name: str, day: date) -> set[str]:
+        """Paths of the data files that hold a trade date of a table."""
+        table = self.lake.table(name)
+        assert table is not None
+        return {uri for uri in table.file_uris() if f"trade_date={day}" in uri}
+
+
+@pytest.fixture(scope="session")
+def duck() -> Iterator[duckdb.DuckDBPyConnection]:
+    connection = connect(threads=1)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def small_lake(tmp_path_factory: pytest.TempPathFactory, duck: duckdb.DuckDBPyConnection) -> Callable[[str], SmallLake]:
+    """Makes a new small lake."""
+
+    def make(name: str) -> SmallLake:
+        return SmallLake(tmp_path_factory.mktemp(name), duck)
+
+    return make
