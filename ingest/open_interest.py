@@ -78,7 +78,7 @@ async def enrich(
     trigger: Trigger,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Run:
-    """Observe the open interest of the contracts of a session that have none yet; one row per contract asked.
+    """Observe the open interest of the listed contracts of a session that have none yet; one row per contract asked.
 
     Each underlying is dated by the evidence of its own chain; an observation of an older session is kept and does not
     fill the day. Raises UsageError before it is due, BrokerUnreachable when the connection is lost.
@@ -98,7 +98,10 @@ async def enrich(
         shown = reads.session_interest(day)
     if not frozen:
         raise UsageError(f"no contracts of {day} are in the lake: there is nothing to fill")
-    asked = [contract for conid, contract in frozen.items() if conid not in filled]
+    # What has expired since is not listed any more: IB could only answer that it does not exist.
+    today = now.astimezone(NEW_YORK).date()
+    listed = {conid: contract for conid, contract in frozen.items() if contract.expiry >= today}
+    asked = [contract for conid, contract in listed.items() if conid not in filled]
     run = Run("enrichment", day, trigger, now)
     run.attempt = 1 + lake.last_attempt("raw/open_interest", run.app_id)
     run.watch(session)
@@ -118,7 +121,9 @@ async def enrich(
     run.captured = run.asked - run.failed
     filled_now = sum(row["oi_asof_date"] == day for row in rows)
     run.status = "ok" if filled_now == len(asked) else "partial"
-    run.message = f"{filled_now} of {len(asked)} filled"
+    run.message = f"{filled_now:,} of {len(asked):,} filled"
+    if expired := len(frozen) - len(listed):
+        run.message += f"; {expired:,} have expired"
     run.record(lake, session.clock, Path(settings.state.dir))
     log.info("open_interest_observed", trade_date=str(day), asked=len(asked), filled=filled_now, failed=run.failed)
     if engine.lost:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows.models import BuildResult
+from flows.models import MODELLED, BuildResult
 from ingest.sessions import UTC
 from tests.models.conftest import SmallLake
 from tests.models.rows import Row, contract
@@ -267,7 +267,7 @@ def test_the_parts_of_a_day_add_up(built: tuple[SmallLake, BuildResult]) -> None
 
 def test_building_a_date_again_changes_no_value_and_no_other_date(built: tuple[SmallLake, BuildResult]) -> None:
     lake, first = built
-    tables = sorted(first.versions)
+    tables = MODELLED
     before = {name: lake.content(name.replace("/", ".")) for name in tables}
     other_date = {name: lake.files(name, FULL) for name in tables}
     this_date = {name: lake.files(name, EARLY) for name in tables}
@@ -290,6 +290,20 @@ def test_a_number_is_pending_until_it_is_due(built: tuple[SmallLake, BuildResult
     pending = lake.rows(f"select metric from quality.daily_metrics where trade_date = '{EARLY}' and pending")
     assert pending == [("oi_filled",)]
     assert not lake.one(f"select bool_or(pending) from quality.daily_metrics where trade_date = '{FULL}'")
+
+
+def test_what_expires_on_the_day_owes_no_open_interest(small_lake: Callable[[str], SmallLake]) -> None:
+    lake = small_lake("expiring")
+    day = lake.day(FULL)
+    stays, expires = contract(1), contract(2, expiry=FULL, last_trade_date=FULL)
+    day.open(stays, expires)
+    day.write("raw/option_quotes", [day.quote(c, day.close_slot) for c in (stays, expires)])
+    day.write("raw/open_interest", [day.open_interest(stays, 10)])
+    lake.build([FULL])
+    metric = "select value, passed from quality.daily_metrics where metric = 'oi_filled'"
+    assert lake.rows(metric) == [(1.0, True)]
+    flagged = "select conid from clean.daily_clean where list_contains(data_quality_flag, 'missing_oi')"
+    assert lake.one(flagged) == expires["conid"]
 
 
 def test_a_retired_date_is_left_alone(built: tuple[SmallLake, BuildResult]) -> None:

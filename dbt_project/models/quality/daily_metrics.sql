@@ -67,7 +67,10 @@ daily as (
         daily.trade_date,
         count(*) as contracts,
         sum(case when daily.rollup_strategy = 'close' then 1 else 0 end) as from_close,
-        sum(case when daily.open_interest is not null then 1 else 0 end) as with_open_interest
+        sum(case when daily.open_interest is not null then 1 else 0 end) as with_open_interest,
+        -- What expired on the trade date is not listed next morning: no open interest of it will ever be due.
+        sum(case when daily.open_interest is null and daily.last_trade_date <= daily.trade_date then 1 else 0 end)
+            as expired
     from {{ ref('daily_clean') }} as daily
     where {{ in_build('daily.trade_date') }}
     group by daily.trade_date
@@ -137,7 +140,7 @@ measured as (
     select
         trade_date,
         'oi_filled' as metric,
-        cast(with_open_interest as double) / contracts as value,
+        coalesce(cast(with_open_interest as double) / nullif(contracts - expired, 0), 1) as value,
         cast(null as {{ dbt.type_string() }}) as detail
     from daily
     union all
