@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ingest.sessions import UTC, next_session
-from lake.dbt_delta import release_database, replaced_dates
 from lake.store import Lake
+from lake.tables import BY_NAME
 
 if TYPE_CHECKING:
     from dbt.cli.main import dbtRunner, dbtRunnerResult
 
 PROJECT = Path(__file__).resolve().parents[1] / "dbt_project"
 SEEDS = ("universe.csv", "corporate_actions.csv")
-# Tables that a build writes, as <schema>/<table>.
+# Tables that a build reads, at one version each, and tables that it writes, as <schema>/<table>.
+SOURCES = tuple(BY_NAME)
 MODELLED = (
     "clean/intraday",
     "clean/daily_clean",
@@ -67,7 +68,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """What a build did. `versions` gives the Delta version of every modelled table after it."""
+    """What a build did. `versions`: of the raw and ops tables it read, and of the tables it wrote."""
 
     dates: tuple[date, ...]
     restated: tuple[date, ...]
@@ -112,7 +113,9 @@ def build(
     log = workspace / "logs" / "dbt.log"
     _check_inputs(seeds.resolve(), as_of)
     listed = None if dates is None else sorted(set(dates))
-    given = {
+    sources = {name: version for name in SOURCES if (version := lake.version(name)) is not None}
+    given: dict[str, Any] = {
+        "source_versions": sources,
         "trade_dates": None if listed is None else [day.isoformat() for day in listed],
         "as_of": None if as_of is None else as_of.astimezone(UTC).isoformat(),
         "next_sessions": {day.isoformat(): next_session(day).trade_date.isoformat() for day in listed or ()},
@@ -135,7 +138,7 @@ def build(
         )
         nodes = _nodes(outcome, log)
     _require_tables(nodes, log)
-    replaced = {name: replaced_dates(lake, name, since=before[name]) for name in MODELLED}
+    replaced = {name: lake.replaced_dates(name, since=before[name]) for name in MODELLED}
     built = set(listed) if listed is not None else replaced["clean/daily_clean"]
     return BuildResult(
         dates=tuple(sorted(built)),
@@ -143,7 +146,8 @@ def build(
         nodes=nodes,
         failures=_findings(outcome, "fail", "error"),
         warnings=_findings(outcome, "warn"),
-        versions={name: version for name in MODELLED if (version := lake.version(name)) is not None},
+        versions=given["source_versions"]
+        | {name: version for name in MODELLED if (version := lake.version(name)) is not None},
         elapsed_s=time.monotonic() - started,
         log=log,
     )
@@ -183,6 +187,8 @@ def _working_for_dbt(environment: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     finally:
+        from lake.dbt_delta import release_database  # imports dbt: see _dbt
+
         release_database()
         for name, value in kept.items():
             if value is None:

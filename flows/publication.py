@@ -1,7 +1,7 @@
 """Publication: the statement that a trade date's tables belong together, written last, after the tests."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from importlib.metadata import version
@@ -26,18 +26,20 @@ class Publication:
 def publish(
     lake: Lake,
     dates: Sequence[date],
+    versions: Mapping[str, int],
     failures: Sequence[str],
     warnings: Sequence[str],
     actions: Path,
     published_at: datetime,
 ) -> Publication:
-    """Append one row per date to ``ops/published``; `failures` and `warnings` are the tests that did not pass."""
+    """Append one row per date to ``ops/published``.
+
+    `versions` are the Delta versions of the tables that the build read and wrote; `failures` and `warnings` name the
+    tests that did not pass.
+    """
     status: PublicationStatus = "failed" if failures else "warned" if warnings else "passed"
     detail = "; ".join([*failures, *warnings]) or None
     run_id = new_ingest_id()
-    versions = {
-        name: lake.version(name) for name in lake.table_names() if name.split("/")[0] in ("raw", "clean", "quality")
-    }
     rows = [
         {
             "trade_date": day,

@@ -166,6 +166,7 @@ async def rollup(
     publication = publish(
         lake,
         [*dates, *build.restated],
+        build.versions,
         [failure.name for failure in build.failures],
         [warning.name for warning in build.warnings],
         settings.reference.corporate_actions,

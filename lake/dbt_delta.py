@@ -6,6 +6,7 @@ stores the models of the ``delta`` materialization: exactly the trade dates of t
 
 from collections.abc import Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,13 @@ from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.adapters.duckdb.credentials import DuckDBCredentials
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.duckdb.utils import TargetConfig
-from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
 
 from lake.duck import load_delta
-from lake.store import TABLE_CONFIGURATION, Lake, retry_conflicts
+from lake.store import Lake
 
-# Rows come sorted by underlying; small row groups let a query for one underlying skip the rest of the file.
-CLEAN_FILES = WriterProperties(compression="SNAPPY", max_row_group_size=131_072)
 # Rows handed from DuckDB to the writer at a time: a day of 3.5 million rows never lies in memory as a whole.
 BATCH_ROWS = 131_072
-# Keys of the Delta commit that tell which trade dates a build replaced.
-DATES_KEY = "chainlake.trade_dates"
+# Key of the Delta commit that names the model that made it.
 MODEL_KEY = "chainlake.dbt_model"
 
 
@@ -65,55 +62,25 @@ class Plugin(BasePlugin):
         if self._connection is None:
             raise RuntimeError("the plugin lake.dbt_delta has no connection: list it under `plugins` in profiles.yml")
         request = target_config.config
+        query = f"select * from {target_config.relation}{_order_by(request['sorted_by'])}"
         cursor = self._connection.cursor()
         try:
             self.configure_cursor(cursor)
-            replace_dates(
-                Lake.open(request["root"]),
+            Lake.open(request["root"]).replace_dates(
                 request["table"],
-                cursor,
-                f"select * from {target_config.relation}{_order_by(request['sorted_by'])}",
-                dates=[date.fromisoformat(day) for day in request["dates"]],
-                required=request["required"],
-                model=request["model"],
+                partial(_stream, cursor, query, request["required"]),
+                [date.fromisoformat(day) for day in request["dates"]],
+                **{MODEL_KEY: request["model"]},
             )
         finally:
             cursor.close()
 
 
-@retry_conflicts
-def replace_dates(
-    lake: Lake,
-    name: str,
-    cursor: duckdb.DuckDBPyConnection,
-    query: str,
-    *,
-    dates: Sequence[date],
-    required: Sequence[str],
-    model: str,
-) -> None:
-    """Replace exactly the trade dates `dates` of the table `name` by the rows of `query`, in one commit.
-
-    The twin of `Lake.replace_dates` for rows that stay in DuckDB: they are streamed, and a lost commit runs the query
-    again. A date without rows is emptied. Raises DeltaError, and writes nothing, when the query gives a row of another
-    date or a null in a `required` column.
-    """
-    if not dates:
-        return
+def _stream(cursor: duckdb.DuckDBPyConnection, query: str, required: Sequence[str]) -> pa.RecordBatchReader:
+    """Run `query`, and stream its rows in the schema that Delta wants."""
     rows = cursor.execute(query).to_arrow_reader(BATCH_ROWS)
     schema = delta_schema(rows.schema, required)
-    uri = lake.uri(name)
-    DeltaTable.create(uri, schema=schema, mode="ignore", partition_by=["trade_date"], configuration=TABLE_CONFIGURATION)
-    listed = [day.isoformat() for day in sorted(set(dates))]
-    write_deltalake(
-        DeltaTable(uri),
-        pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in rows)),
-        mode="overwrite",
-        predicate=f"trade_date IN ({', '.join(repr(day) for day in listed)})",
-        schema_mode="merge",
-        writer_properties=CLEAN_FILES,
-        commit_properties=CommitProperties(custom_metadata={DATES_KEY: ",".join(listed), MODEL_KEY: model}),
-    )
+    return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in rows))
 
 
 def release_database() -> None:
@@ -144,14 +111,3 @@ def _delta_type(type_: pa.DataType) -> pa.DataType:
 def _order_by(columns: Sequence[str]) -> str:
     quoted = ", ".join(f'"{column}" nulls last' for column in columns)
     return f" order by {quoted}" if quoted else ""
-
-
-def replaced_dates(lake: Lake, name: str, *, since: int | None) -> set[date]:
-    """Trade dates of the table `name` that builds replaced after its Delta version `since` (None: ever)."""
-    table = lake.table(name)
-    if table is None:
-        return set()
-    commits = (commit for commit in table.history() if since is None or commit["version"] > since)
-    return {
-        date.fromisoformat(day) for commit in commits if (listed := commit.get(DATES_KEY)) for day in listed.split(",")
-    }

@@ -77,6 +77,21 @@ class Reader:
         )
         return {row["underlying"]: row["conid"] for row in found}
 
+    def latest_date(self) -> date | None:
+        """The last trade date that the lake knows, None in an empty lake."""
+        found = self.rows("raw/sessions", columns="max(trade_date) as day")
+        day: date | None = found[0]["day"] if found else None
+        return day
+
+    def captured_slots(self, trade_date: date) -> set[int]:
+        """Slots of a date that have an error-free row."""
+        found = self.rows(
+            "raw/option_quotes",
+            f"trade_date = date '{trade_date}' and view = 'intraday' and not snapshot_error",
+            "distinct slot_30m",
+        )
+        return {row["slot_30m"] for row in found}
+
     def last_close(self, underlying: str, before: date) -> float | None:
         """The latest `underlying_close` of daily_clean before a date, if any."""
         found = self.rows(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -23,8 +23,16 @@ Origin = Literal["ibkr-live", "ibkr-paper", "simulated", "replay"]
 ORIGINS = get_args(Origin)
 MANIFEST = "lake.json"
 # Ids of finished appends are dropped from the log after this long; a run is never repeated so late.
-TABLE_CONFIGURATION = {"delta.setTransactionRetentionDuration": "interval 30 days"}
+# A query reads the commits since the last checkpoint: 56 of them took 39 ms, 12 took 13.
+TABLE_CONFIGURATION = {
+    "delta.setTransactionRetentionDuration": "interval 30 days",
+    "delta.checkpointInterval": "10",
+}
 HOT_FILES = WriterProperties(compression="SNAPPY", write_batch_size=65_536)
+# Rows come sorted by underlying; small row groups let a query for one underlying skip the rest of the file.
+DAILY_FILES = WriterProperties(compression="SNAPPY", max_row_group_size=131_072)
+# Key of a Delta commit that tells which trade dates it replaced.
+REPLACED_DATES = "chainlake.trade_dates"
 
 # An append loses against a replacement of the same snapshot; a fresh handle wins the next time.
 retry_conflicts = retry(
@@ -165,39 +173,47 @@ class Lake:
         return True
 
     @retry_conflicts
-    def replace_dates(self, name: str, frame: pa.Table, dates: Sequence[date]) -> int:
-        """Replace exactly the trade dates `dates` of a table by the rows of `frame`, creating the table if need be.
+    def replace_dates(
+        self, name: str, rows: Callable[[], pa.RecordBatchReader], dates: Sequence[date], **note: str
+    ) -> None:
+        """Replace exactly the trade dates `dates` of a table by `rows`, creating the table if need be.
 
-        One commit: readers see either the old rows of all dates or the new ones. Returns the new Delta version.
-        Raises LakeError when `frame` has rows of another date.
+        One commit: readers see either the old rows of all dates or the new ones; a date without rows is emptied. The
+        rows are streamed, and asked for again after a lost commit; `note` is kept with the commit. Raises DeltaError,
+        and writes nothing, for a row of another date or a null in a required column; LakeError for a column of no type.
         """
         if not dates:
-            raise LakeError(f"{name}: no trade date to replace")
-        strays = set(frame.column("trade_date").to_pylist()) - set(dates)
-        if strays:
-            raise LakeError(f"{name}: rows of {sorted(strays)} while replacing {sorted(dates)}")
-        untyped = [field.name for field in frame.schema if pa.types.is_null(field.type)]
+            return
+        reader = rows()
+        untyped = [field.name for field in reader.schema if pa.types.is_null(field.type)]
         if untyped:
             raise LakeError(f"{name}: columns {', '.join(untyped)} have no type; engines cannot read such a table")
         uri = self.uri(name)
         DeltaTable.create(
-            uri,
-            schema=frame.schema,
-            mode="ignore",
-            partition_by=["trade_date"],
-            configuration=TABLE_CONFIGURATION,
+            uri, schema=reader.schema, mode="ignore", partition_by=["trade_date"], configuration=TABLE_CONFIGURATION
         )
-        listed = ", ".join(f"'{day.isoformat()}'" for day in sorted(set(dates)))
-        table = DeltaTable(uri)
+        listed = [day.isoformat() for day in sorted(set(dates))]
         write_deltalake(
-            table,
-            frame,
+            DeltaTable(uri),
+            reader,
             mode="overwrite",
-            predicate=f"trade_date IN ({listed})",
+            predicate=f"trade_date IN ({', '.join(repr(day) for day in listed)})",
             schema_mode="merge",
-            writer_properties=HOT_FILES,
+            writer_properties=DAILY_FILES,
+            commit_properties=CommitProperties(custom_metadata={REPLACED_DATES: ",".join(listed), **note}),
         )
-        return DeltaTable(uri).version()
+
+    def replaced_dates(self, name: str, since: int | None) -> set[date]:
+        """Trade dates of a table that were replaced after its Delta version `since` (None: ever)."""
+        table = self.table(name)
+        commits = [] if table is None else table.history()
+        return {
+            date.fromisoformat(day)
+            for commit in commits
+            if since is None or commit["version"] > since
+            if REPLACED_DATES in commit
+            for day in commit[REPLACED_DATES].split(",")
+        }
 
 
 def is_table_name(name: str) -> bool:

@@ -12,6 +12,7 @@ settings.load_profile("chainlake")
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of one file share a worker, and so their fixtures, unless they name a group of their own."""
     for item in items:

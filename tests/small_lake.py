@@ -128,17 +128,17 @@ def _record(lake: Lake, day: date) -> None:
 
 def _roll_up(lake: Lake, day: date) -> None:
     quotes = _quotes(day)
-    lake.replace_dates("clean/intraday", pa.Table.from_pylist(quotes, schema=OPTION_QUOTES.schema), [day])
+    lake.replace_dates("clean/intraday", pa.Table.from_pylist(quotes, schema=OPTION_QUOTES.schema).to_reader, [day])
     close = slots_of(day)[-1]
     daily = [
         quote | {"rollup_strategy": "close", "rollup_source_time": close.sample_time}
         for quote in quotes
         if quote["slot_30m"] == close.slot_30m and (day == PASSED or quote["conid"] != UNRESOLVED_CONID)
     ]
-    lake.replace_dates("clean/daily_clean", pa.Table.from_pylist(daily, schema=DAILY_CLEAN), [day])
+    lake.replace_dates("clean/daily_clean", pa.Table.from_pylist(daily, schema=DAILY_CLEAN).to_reader, [day])
     if day == FAILED:
         unresolved = {"trade_date": day, "underlying": "AAPL", "conid": UNRESOLVED_CONID, "reason": "only_errors"}
-        lake.replace_dates("clean/daily_unresolved", pa.Table.from_pylist([unresolved]), [day])
+        lake.replace_dates("clean/daily_unresolved", pa.Table.from_pylist([unresolved]).to_reader, [day])
     each = CONTRACTS_A_DAY // len(SPOT)
     coverage = [
         {
@@ -153,7 +153,7 @@ def _roll_up(lake: Lake, day: date) -> None:
         for underlying in SPOT
         for slot in slots_of(day)
     ]
-    lake.replace_dates("quality/slot_coverage", pa.Table.from_pylist(coverage), [day])
+    lake.replace_dates("quality/slot_coverage", pa.Table.from_pylist(coverage).to_reader, [day])
     metric = {
         "trade_date": day,
         "metric": "slot_coverage",
@@ -162,7 +162,7 @@ def _roll_up(lake: Lake, day: date) -> None:
         "passed": day == PASSED,
         "pending": False,
     }
-    lake.replace_dates("quality/daily_metrics", pa.Table.from_pylist([metric]), [day])
+    lake.replace_dates("quality/daily_metrics", pa.Table.from_pylist([metric]).to_reader, [day])
 
 
 def _publish(lake: Lake, day: date, hours: int, status: str, detail: str | None = None) -> None:

@@ -14,14 +14,18 @@
     {{ exceptions.raise_compiler_error('no lake at ' ~ lake_root() ~ ': run `chainlake demo`, or name its root in CHAINLAKE_LAKE__ROOT') }}
   {%- endif -%}
   {%- do same_lake_as_built() -%}
+  {%- do pin_versions() -%}
   {%- set asked = var('trade_dates') -%}
+  {%- if asked is string -%}
+    {{ exceptions.raise_compiler_error("trade_dates '" ~ asked ~ "' is no list: write {trade_dates: [" ~ asked ~ ']}') }}
+  {%- endif -%}
   {%- set limit -%}
     {%- if asked is not none -%} where {{ dates_filter(asked) }}{%- endif -%}
   {%- endset -%}
   {%- set dates_of = {} -%}
   {%- for table in ['raw/sessions', 'raw/option_quotes', 'raw/contracts', 'ops/published'] -%}
     {%- do dates_of.update({table:
-      'select distinct trade_date from ' ~ delta_relation(table) ~ limit if delta_exists(table)
+      'select distinct trade_date from ' ~ pinned_relation(table) ~ limit if pinned_relation(table)
       else 'select cast(null as date) as trade_date where 1 = 0'}) -%}
   {%- endfor -%}
   {%- set query -%}

@@ -31,13 +31,14 @@
   where 1 = 0)
 {%- endmacro %}
 
-{#- The source `schema.name`, or no rows of its columns while the lake has no such table. The root is that of the moment:
-    a relation keeps the location it had when dbt last parsed the project. -#}
+{#- The source `schema.name` at the version that this run has pinned, or no rows of its columns while the lake has no such
+    table. -#}
 {% macro lake_source(schema, name) -%}
   {%- set relation = source(schema, name) -%}
   {#- In a unit test the relation is a fixture, and has no external location. -#}
   {%- if not execute or not relation.external -%}{{ return(relation) }}{%- endif -%}
-  {%- if delta_exists(schema ~ '/' ~ name) -%}{{ return(delta_relation(schema ~ '/' ~ name)) }}{%- endif -%}
+  {%- set pinned = pinned_relation(schema ~ '/' ~ name) -%}
+  {%- if pinned -%}{{ return(pinned) }}{%- endif -%}
   {%- set node = graph.sources.values() | selectattr('source_name', 'equalto', schema) | selectattr('name', 'equalto', name) | first -%}
   {{ return(no_rows(node.columns)) }}
 {%- endmacro %}

@@ -8,7 +8,7 @@ select
     daily.rollup_source_slot,
     daily.rollup_source_time
 from {{ ref('daily_clean') }} as daily
-left join {{ ref('stg_sessions') }} as sessions
+left join {{ lake_source('raw', 'sessions') }} as sessions
     on
         daily.trade_date = sessions.trade_date
         and daily.rollup_source_slot = sessions.slot_30m

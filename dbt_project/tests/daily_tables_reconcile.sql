@@ -1,14 +1,23 @@
 -- For every trade date the frozen contracts, those of intraday and those of the close snapshot are, each exactly once,
--- the contracts of daily_clean and daily_unresolved.
+-- the contracts of daily_clean and daily_unresolved. Counted from raw itself, not from the models in between.
 -- depends_on: {{ ref('daily_metrics') }}
 with
 
-expected as (
+close_slots as (
     select
         trade_date,
-        conid
-    from {{ ref('stg_contracts') }}
-    where {{ in_build() }} and trade_date in (select sessions.trade_date from {{ ref('stg_sessions') }} as sessions)
+        slot_30m
+    from {{ lake_source('raw', 'sessions') }}
+    where {{ in_build() }} and is_close
+),
+
+expected as (
+    select
+        contracts.trade_date,
+        contracts.conid
+    from {{ lake_source('raw', 'contracts') }} as contracts
+    inner join close_slots on contracts.trade_date = close_slots.trade_date
+    where {{ in_build('contracts.trade_date') }}
     union
     select
         trade_date,
@@ -17,10 +26,12 @@ expected as (
     where {{ in_build() }}
     union
     select
-        trade_date,
-        conid
-    from {{ ref('stg_option_quotes') }}
-    where {{ in_build() }} and view = 'close' and in_session
+        quotes.trade_date,
+        quotes.conid
+    from {{ lake_source('raw', 'option_quotes') }} as quotes
+    inner join close_slots
+        on quotes.trade_date = close_slots.trade_date and quotes.slot_30m = close_slots.slot_30m
+    where {{ in_build('quotes.trade_date') }} and quotes.view = 'close'
 ),
 
 resolved as (

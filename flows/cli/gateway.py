@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import tempfile
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +30,9 @@ def register(app: typer.Typer) -> None:
     app.command("gateway")(gateway)
 
 
+@o.command
 def gateway(
+    given: o.Given,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 4002,
     world: Annotated[str | None, typer.Option(help="synthetic (default) or replay.")] = None,
@@ -45,15 +47,12 @@ def gateway(
     seed: Annotated[int, typer.Option(help="Seed of the synthetic world.")] = 7,
     control_port: Annotated[int | None, typer.Option(help="Port that steps the market clock; 0: a free one.")] = None,
     previous_close: Annotated[float | None, typer.Option(help="Tick 9 of a replayed underlying.")] = None,
-    config: o.ConfigOption = None,
-    lake: o.LakeOption = None,
-    verbose: o.VerboseOption = False,
 ) -> None:
     """Serve a simulated market to any TWS client, until interrupted."""
     # The market's numerics take a second to import: other commands shall not wait for them.
     from ingest.gateway import GatewayOptions, UnderlyingSpec
 
-    settings = o.settings_from(config, lake, verbose=verbose)
+    settings = given.settings()
     with contextlib.ExitStack() as stack:
         files = list(replay or [])
         if replay_date:
@@ -103,10 +102,7 @@ async def serve(options: "GatewayOptions") -> None:
 
 def stored_day(root: str, text: str, folder: Path) -> Path:
     """A replay file of a date that the lake holds."""
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--replay-date {text!r} is no date: write it as 2026-11-20") from None
+    day = o.date_from("--replay-date", text)
     file = folder / f"{day}.parquet"
     write_replay_day(Lake.open(root), day, file)
     return file

@@ -4,6 +4,26 @@ from typing import Any
 
 from flows.day import DayReport
 from flows.steps import Rollup
+from ingest.runs import Run
+
+
+def run_report(run: Run) -> dict[str, Any]:
+    """A run as JSON."""
+    return {
+        "step": run.step,
+        "trade_date": run.trade_date,
+        "slot_30m": run.slot_30m,
+        "view": run.view,
+        "batch": run.batch,
+        "attempt": run.attempt,
+        "ingest_id": run.ingest_id,
+        "status": run.status,
+        "asked": run.asked,
+        "captured": run.captured,
+        "failed": run.failed,
+        "message": run.message,
+        **run.measures,
+    }
 
 
 def rollup_report(result: Rollup) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,6 @@ from flows.day import DayReport
 from flows.demo import LINES, MESSAGES_PER_SECOND, run_demo
 from flows.lakeframes import ask, daily_metrics
 from flows.progress import status
-from ingest.errors import UsageError
 from ingest.settings import PROJECT
 from lake.errors import LakeMissing
 from lake.store import Lake
@@ -46,20 +46,18 @@ def init(
             show.out.print(f"written  {file}")
 
 
+@o.command
 def demo(
+    given: o.Given,
     replay: Annotated[list[Path] | None, typer.Option(help="Parquet file of a recorded day; may be repeated.")] = None,
     all_contracts: Annotated[bool, typer.Option("--all-contracts", help="Switch the filters off.")] = False,
-    config: o.ConfigOption = None,
-    lake: o.LakeOption = None,
-    json: o.JsonOption = False,
-    verbose: o.VerboseOption = False,
 ) -> None:
     """Record a whole simulated (or replayed) day, build and test its models, and show what came of it."""
     files = list(replay or [])
     origin = "replay" if files else "simulated"
-    root = lake or demo_root(origin)
-    settings = o.settings_from(config, root, verbose=verbose)
-    if not json:
+    root = given.lake or demo_root(origin)
+    settings = replace(given, lake=root).settings()
+    if not given.json:
         show.line(
             f"A simulated gateway runs beside this demo, its limits raised to {LINES:,} market data lines and\n"
             f"{MESSAGES_PER_SECOND:,} messages a second (Interactive Brokers: 100 and 50). The lake is {root}.\n"
@@ -67,7 +65,7 @@ def demo(
     with status("demo") as say:
         reports = o.run(lambda: run_demo(settings, files, all_contracts, datetime.now(UTC), say))
     store = Lake.open(root)
-    o.print_result([day_report(report) for report in reports], json, lambda: show_demo(store, reports))
+    o.print_result([day_report(report) for report in reports], given.json, lambda: show_demo(store, reports))
 
 
 def demo_root(origin: str) -> str:
@@ -160,6 +158,3 @@ def _next_things(store: Lake, day: str) -> None:
         ("look at it on a page", f"chainlake dashboard{given}" if lake else "make dashboard"),
     ):
         show.out.print(f"  {what}:\n    {command}", markup=False, soft_wrap=True)
-
-
-__all__ = ["UsageError", "register"]

@@ -29,8 +29,9 @@ class SmallLake:
     def reference(self, universe: Sequence[str] = ("AAPL",), actions: Sequence[Row] = ()) -> None:
         write_seeds(self.seeds, universe, actions)
 
-    def build(self, dates: Sequence[date] | None, as_of: datetime = LATER) -> BuildResult:
-        return build(self.lake.root, dates, seeds=self.seeds, state=self.folder / "state", as_of=as_of)
+    def build(self, dates: Sequence[date] | None, as_of: datetime = LATER, **variables: Any) -> BuildResult:
+        state = self.folder / "state"
+        return build(self.lake.root, dates, seeds=self.seeds, state=state, as_of=as_of, variables=variables)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of `query`, in which ``clean.daily_clean`` and so on stand for the lake's tables."""

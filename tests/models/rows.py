@@ -43,7 +43,8 @@ class Day:
 
     def write(self, table: str, rows: Iterable[Row]) -> None:
         made = list(rows)
-        assert self.lake.append(table, made, f"test/{table}/{self.trade_date}/{self.ingest_id()}", 1)
+        app_id = f"test/{self.trade_date}/{self.ingest_id()}/{self.lake.version(table)}"
+        assert self.lake.append(table, made, app_id, 1)
 
     def open(self, *contracts: Row) -> None:
         """Write the session's slots and the frozen set."""

@@ -283,10 +283,18 @@ def test_building_a_date_again_changes_no_value_and_no_other_date(built: tuple[S
         assert second.versions[name] == first.versions[name] + 1
 
 
-def test_a_number_is_pending_until_it_is_due(built: tuple[SmallLake, BuildResult]) -> None:
-    lake, _ = built
+def test_a_number_is_pending_until_it_is_due_and_raw_is_read_at_one_version(
+    built: tuple[SmallLake, BuildResult],
+) -> None:
+    lake, first = built
+    pinned = {name: version for name, version in first.versions.items() if name.startswith("raw/")}
+    day = lake.day(EARLY)
+    day.write("raw/option_quotes", [day.quote(conid(NEVER), 7)])
     # The session is over. Open interest has time until the next one: Monday's, for Friday is the fourth of July.
-    lake.build([EARLY], as_of=datetime(2014, 7, 7, 13, 29, tzinfo=UTC))
+    result = lake.build([EARLY], as_of=datetime(2014, 7, 7, 13, 29, tzinfo=UTC), source_versions=pinned)
+    # What was captured after the pinned version is not in it.
+    assert lake.one(f"select count(*) from clean.intraday where trade_date = '{EARLY}' and conid = {NEVER}") == 0
+    assert result.versions["raw/option_quotes"] == pinned["raw/option_quotes"]
     pending = lake.rows(f"select metric from quality.daily_metrics where trade_date = '{EARLY}' and pending")
     assert pending == [("oi_filled",)]
     assert not lake.one(f"select bool_or(pending) from quality.daily_metrics where trade_date = '{FULL}'")
