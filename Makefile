@@ -33,7 +33,7 @@ demo: $(STAMP) ## Record one simulated trading day, end to end, into data/demo
 	$(BIN)/chainlake demo
 
 test: $(STAMP) ## Run the tests, without those marked slow
-	$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup
+	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile
 
 test-slow: $(STAMP) ## Run the slow tests: soak, scale and fault storms
 	$(PY) -m pytest -q -m slow --timeout 3600

@@ -9,8 +9,6 @@ import pytest
 from flows.cli import main
 from tests.flows.conftest import Chainlake
 
-pytestmark = pytest.mark.xdist_group("commands")
-
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),

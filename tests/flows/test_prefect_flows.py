@@ -11,8 +11,6 @@ from prefect.testing.utilities import prefect_test_harness
 from flows.prefect_flows import discover_flow, snapshot_flow
 from lake.catalog import open_catalog
 
-pytestmark = pytest.mark.xdist_group("prefect")
-
 
 @pytest.fixture(scope="module")
 def prefect() -> Iterator[None]:
