@@ -1,7 +1,7 @@
 """From outcomes to rows of the raw tables. Pure: columns and meanings are those of lake/tables.py."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Literal
 
 from ingest.capture.engine import Outcome
@@ -132,8 +132,3 @@ def _flags(outcome: Outcome, attempt: Attempt) -> list[str]:
     if attempt.view == "intraday" and outcome.requested_at > attempt.slot.sample_time + attempt.grace:
         flags.append("late_sample")
     return flags
-
-
-def latest(instants: list[datetime]) -> datetime | None:
-    """The latest of `instants`, None when there is none."""
-    return max(instants, default=None)
