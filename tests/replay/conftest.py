@@ -1,6 +1,7 @@
 """Recorded market days through the whole pipeline, as a user would run them."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,8 +17,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Demo:
     """Runs `chainlake demo` over replay files as a user would; gives the root of the lake, once for each choice."""
     lakes: dict[tuple[str, ...], Path] = {}
 
-    def run(*names: str, all_contracts: bool = False) -> Path:
-        key = (*names, str(all_contracts))
+    def run(*names: str, all_contracts: bool = False, moneyness: str = "0.30") -> Path:
+        key = (*names, str(all_contracts), moneyness)
         if key not in lakes:
             place = tmp_path_factory.mktemp("demo")
             files = [argument for name in names for argument in ("--replay", str(shared_data / "replay" / name))]
@@ -25,6 +26,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Demo:
             done = subprocess.run(
                 [sys.executable, "-m", "flows.cli", "demo", "--json", "--lake", str(place / "lake"), *files, *more],
                 cwd=place,
+                env={**os.environ, "CHAINLAKE_FILTERS__MONEYNESS_PCT": moneyness},
                 capture_output=True,
                 text=True,
                 timeout=280,
