@@ -1,0 +1,71 @@
+"""Requests for market data: type, subscribe, cancel."""
+
+from typing import TYPE_CHECKING
+
+from ingest.gateway import codes
+from ingest.gateway.instruments import Underlying
+from ingest.gateway.lookup import CONTRACT_FIELDS, ContractQuery
+from ingest.gateway.market import MARKET_DATA_TYPES
+from ingest.gateway.requests.replies import invalid, unique
+from ingest.gateway.subscriptions import Subscription, parse_generics, refused_generics
+
+if TYPE_CHECKING:
+    from ingest.gateway.connection import ClientConnection
+
+
+def market_data_type(client: "ClientConnection", fields: list[str]) -> None:
+    requested = int(fields[2])
+    if requested in MARKET_DATA_TYPES:
+        client.requested_type = requested
+    else:
+        invalid(client, -1, f"market data type {requested} is none of 1, 2, 3, 4")
+
+
+def market_data(client: "ClientConnection", fields: list[str]) -> None:
+    req_id = int(fields[2])
+    query = ContractQuery.parse(fields[3 : 3 + CONTRACT_FIELDS])
+    generic_text, snapshot = fields[-4], fields[-3] == "1" or fields[-2] == "1"
+    instrument = unique(client, req_id, query)
+    if instrument is None:
+        return
+    try:
+        generics = parse_generics(generic_text)
+    except ValueError:
+        invalid(client, req_id, f"Incorrect generic tick list of {generic_text}")
+        return
+    if snapshot and generics:
+        invalid(client, req_id, "Snapshot market data subscription is not applicable to generic ticks")
+        return
+    if refused := refused_generics(instrument, generics, client.requested_type):
+        kind = query.sec_type or ("STK" if isinstance(instrument, Underlying) else "OPT")
+        invalid(client, req_id, f"Incorrect generic tick list of {','.join(map(str, refused))} for ({kind})")
+        return
+    if req_id in client.subscriptions:
+        client.error(req_id, codes.DUPLICATE_TICKER, "Duplicate ticker id")
+        return
+    if not client.state.lines.take():
+        client.error(req_id, codes.MAX_TICKERS, codes.MAX_TICKERS_TEXT)
+        return
+    stats = client.state.stats
+    stats.subscriptions += 1
+    stats.snapshots += snapshot
+    subscription = Subscription(
+        client.delivery,
+        req_id,
+        instrument,
+        client.requested_type,
+        generics,
+        snapshot=snapshot,
+        on_end=client.end_subscription,
+    )
+    client.subscriptions[req_id] = subscription
+    subscription.start()
+
+
+def cancel_market_data(client: "ClientConnection", fields: list[str]) -> None:
+    req_id = int(fields[2])
+    subscription = client.subscriptions.get(req_id)
+    if subscription is None:
+        client.error(req_id, codes.UNKNOWN_TICKER, f"Can't find EId with tickerId:{req_id}")
+    else:
+        client.end_subscription(subscription)

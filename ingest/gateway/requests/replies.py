@@ -1,0 +1,37 @@
+"""What several requests are answered with: refusals, the market's time, the one instrument that a query names."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from ingest.gateway import codes
+from ingest.gateway.instruments import Instrument
+from ingest.gateway.lookup import ContractQuery, match
+
+if TYPE_CHECKING:
+    from ingest.gateway.connection import ClientConnection
+
+Handler = Callable[["ClientConnection", list[str]], None]
+
+
+def invalid(client: "ClientConnection", req_id: int, cause: str) -> None:
+    """Error 321: the request is not valid, and why."""
+    client.error(req_id, codes.VALIDATION_ERROR, f"Error validating request.-'sim' : cause - {cause}")
+
+
+def now(client: "ClientConnection") -> datetime:
+    """The market's time."""
+    return client.state.market.clock.now()
+
+
+def unique(client: "ClientConnection", req_id: int, query: ContractQuery) -> Instrument | None:
+    """The one instrument that `query` describes; else the client is told and the answer is None."""
+    found = {instrument.conid: instrument for instrument, _ in match(client.state.market.world, query, now(client))}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if found:
+        text = f"The contract description specified for {query.symbol} is ambiguous."
+        client.error(req_id, codes.NO_SECURITY_DEFINITION, text)
+    else:
+        client.error(req_id, codes.NO_SECURITY_DEFINITION, codes.NO_SECURITY_DEFINITION_TEXT)
+    return None
