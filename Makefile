@@ -20,12 +20,17 @@ LOCK := --universal --python-version 3.11 --extra dev --no-annotate --no-emit-in
 # dbt, as the SQL linter runs it: in memory, and without telling its makers.
 DBT_OFFLINE := CHAINLAKE_DBT_DATABASE=:memory: DBT_SEND_ANONYMOUS_USAGE_STATS=false
 
+# The clients of the conformance suite, each in an environment of its own: two of them install a module `eventkit`.
+CLIENTS := ib_insync ib_async ibapi
+CLIENT_VENVS := .venv-clients
+CLIENT_STAMPS := $(CLIENTS:%=$(CLIENT_VENVS)/%/.ready)
+
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help setup demo test test-slow lint format typecheck bench dashboard lock clean
+.PHONY: help setup demo test test-slow test-clients lint format typecheck bench dashboard lock clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make or update the environment in .venv from requirements.lock
 
@@ -37,6 +42,14 @@ test: $(STAMP) ## Run the tests, without those marked slow
 
 test-slow: $(STAMP) ## Run the slow tests: soak, scale and fault storms
 	$(PY) -m pytest -q -m slow --timeout 3600
+
+test-clients: $(STAMP) $(CLIENT_STAMPS) ## Run the conformance suite of the simulated gateway by three foreign clients
+	@failed=''; \
+	for client in $(CLIENTS); do \
+	  echo "-- $$client"; \
+	  (cd tests/clients && ../../$(CLIENT_VENVS)/$$client/bin/python -m pytest -q) || failed="$$failed $$client"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "The conformance suite failed by:$$failed" >&2; exit 1; fi
 
 lint: $(STAMP) ## Check style, formatting, layers, types and SQL
 	$(PY) -m ruff check .
@@ -61,9 +74,13 @@ dashboard: $(STAMP) ## Serve the dashboard of LAKE (default data/demo) on 127.0.
 lock: $(STAMP) ## Renew requirements.lock; UPGRADE=--upgrade takes newer versions
 	@$(PY) -m uv --version >/dev/null 2>&1 || $(PY) -m pip install --quiet uv
 	$(PY) -m uv pip compile $(LOCK) $(UPGRADE) --custom-compile-command "make lock" -o requirements.lock pyproject.toml
+	for client in $(CLIENTS); do \
+	  $(PY) -m uv pip compile $(filter-out --extra dev,$(LOCK)) $(UPGRADE) --custom-compile-command "make lock" \
+	    -o tests/clients/requirements/$$client.txt tests/clients/requirements/$$client.in || exit 1; \
+	done
 
 clean: ## Remove the environment and caches; lakes and state stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CLIENT_VENVS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf dbt_project/target dbt_project/logs logs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -93,3 +110,12 @@ $(STAMP): pyproject.toml requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .; \
 	touch $@; \
 	echo "$(VENV) is ready"
+
+# Without a pip of its own: the main environment's installs, and finds out whether all fits together.
+$(CLIENT_VENVS)/%/.ready: tests/clients/requirements/%.txt | $(STAMP)
+	@set -e; \
+	$(PY) -m venv --clear --without-pip $(@D); \
+	$(PY) -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check -r $<; \
+	$(PY) -m pip --python $(@D)/bin/python check --disable-pip-version-check; \
+	touch $@; \
+	echo "$(@D) is ready"

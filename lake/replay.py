@@ -13,7 +13,7 @@ REPLAY = """
         o.asof_ts as ts,
         o.underlying,
         coalesce(u.price, o.underlying_price) as underlying_price,
-        o.expiry, o.strike, o."right", o.multiplier,
+        o.expiry, o.strike, o."right", o.multiplier, o.trading_class, o.last_trade_date,
         o.bid, o.ask, o.bid_size, o.ask_size, o.last,
         coalesce(o.volume, 0) as volume,
         o.open_interest
@@ -32,8 +32,8 @@ REPLAY = """
 def write_replay_day(lake: Lake, day: date, file: Path) -> int:
     """Write the captured quotes of `day` as a Parquet file for the gateway's replay world; returns the row count.
 
-    The columns are those of every replay file: ``ts, underlying, underlying_price, expiry, strike, right, multiplier,
-    bid, ask, bid_size, ask_size, last, volume, open_interest``.
+    The columns are those of every replay file (``ts, underlying, underlying_price, expiry, strike, right, multiplier,
+    bid, ask, bid_size, ask_size, last, volume, open_interest``), and ``trading_class, last_trade_date``.
     Raises LakeError when the lake has no quotes of the day.
     """
     query = REPLAY.format(

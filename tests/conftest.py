@@ -9,6 +9,9 @@ from hypothesis import settings
 settings.register_profile("chainlake", deadline=None, print_blob=True)
 settings.load_profile("chainlake")
 
+# Foreign clients run that suite, each in an environment of its own: `make test-clients`.
+collect_ignore = ["clients"]
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -15,7 +15,7 @@ from flows.cli import options as o
 from ingest.errors import UsageError
 from ingest.sessions import NEW_YORK, new_york
 from ingest.settings import first_mistake
-from ingest.universe import choose, read_universe
+from ingest.universe import choose, ib_symbol, read_universe
 from lake.replay import write_replay_day
 from lake.store import Lake
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ingest.gateway import GatewayOptions
 
 BEFORE_THE_OPEN = time(9, 25)
+UNSETTLED = "Limits that IB leaves to a setting, or does not state"
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +47,44 @@ def gateway(
     speed: Annotated[float, typer.Option(help="Market seconds a second; 0: stepped by the control port.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the synthetic world.")] = 7,
     control_port: Annotated[int | None, typer.Option(help="Port that steps the market clock; 0: a free one.")] = None,
+    scenario: Annotated[Path | None, typer.Option(help="YAML file of faults to inject.")] = None,
     previous_close: Annotated[float | None, typer.Option(help="Tick 9 of a replayed underlying.")] = None,
+    corporate_actions: Annotated[
+        Path | None, typer.Option(help="CSV of splits, special dividends and symbol changes of the synthetic world.")
+    ] = None,
+    minis: Annotated[str, typer.Option(help="Symbols with mini options (10 shares): AAPL,SPY.")] = "",
+    over_rate: Annotated[
+        str, typer.Option(help="Messages above the rate: reject (error 100) or pace.", rich_help_panel=UNSETTLED)
+    ] = "reject",
+    violation_per: Annotated[
+        str, typer.Option(help="A violation of the rate is a second or a message.", rich_help_panel=UNSETTLED)
+    ] = "message",
+    excess: Annotated[
+        str, typer.Option(help="A message above the rate: drop or serve.", rich_help_panel=UNSETTLED)
+    ] = "drop",
+    delayed_requests: Annotated[
+        str,
+        typer.Option(
+            help="Delayed data for who may see live data: served, or ignored (live is sent).", rich_help_panel=UNSETTLED
+        ),
+    ] = "served",
+    cancels_free: Annotated[
+        bool, typer.Option("--cancels-free", help="Cancels do not count as messages.", rich_help_panel=UNSETTLED)
+    ] = False,
+    snapshots_free: Annotated[
+        bool, typer.Option("--snapshots-free", help="Snapshots use no line.", rich_help_panel=UNSETTLED)
+    ] = False,
+    client_id_lingers: Annotated[
+        float, typer.Option(help="Seconds until the id of a client that left is free.", rich_help_panel=UNSETTLED)
+    ] = 0,
+    history_pacing: Annotated[
+        str,
+        typer.Option(help="Bars that history pacing is for: all, small (up to 30 s), off.", rich_help_panel=UNSETTLED),
+    ] = "all",
+    history_steps: Annotated[
+        str,
+        typer.Option(help="Bars that the table of step sizes is for: all or small.", rich_help_panel=UNSETTLED),
+    ] = "small",
 ) -> None:
     """Serve a simulated market to any TWS client, until interrupted."""
     # The market's numerics take a second to import: other commands shall not wait for them.
@@ -73,15 +111,29 @@ def gateway(
                 replay=tuple(files),
                 symbols=tuple(UnderlyingSpec(u.symbol, conid=u.conid) for u in universe),
                 seed=seed,
+                corporate_actions=corporate_actions,
+                minis=tuple(ib_symbol(symbol) for symbol in o.symbols_from(minis)),
                 at=instant(at) if at else first_morning(files),
                 speed=speed,
                 lines=lines,
                 messages_per_second=messages_per_second,
+                rules={
+                    "over_rate": over_rate,
+                    "violation_per": violation_per,
+                    "excess": excess,
+                    "cancels_count": not cancels_free,
+                    "snapshots_hold_lines": not snapshots_free,
+                    "client_id_lingers": client_id_lingers,
+                },
+                history_pacing=history_pacing,
+                history_steps=history_steps,
                 latency_ms=latency_range(latency),
+                delayed_requests=delayed_requests,
+                scenario=scenario,
                 previous_close=previous_close,
             )
         except ValidationError as error:
-            raise UsageError(f"--{first_mistake(error).replace('_', '-')}") from None
+            raise UsageError(f"--{first_mistake(error).removeprefix('rules.').replace('_', '-')}") from None
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(serve(options))
 

@@ -6,6 +6,9 @@
 | ``{"op": "set", "at": "2015-12-24T14:31:00Z"}`` | sets it; the speed stays |
 | ``{"op": "speed", "speed": 60}`` | goes on from now at another speed; 0 stops it |
 | ``{"op": "stats"}`` | tells what the gateway has served |
+| ``{"op": "fault", "fault": {"fault": "silent", "symbols": ["AAPL"]}}`` | adds a fault, and tells its number |
+| ``{"op": "faults"}`` | tells the faults, whether they are in force and how often each has struck |
+| ``{"op": "clear"}`` | ends and forgets all faults |
 
 Each is answered with ``{"ok": true, "now": "2015-12-24T14:31:00.000000Z", "speed": 0.0}``, or with
 ``{"ok": false, "error": "..."}`` when nothing was done.
@@ -13,15 +16,20 @@ Each is answered with ``{"ok": true, "now": "2015-12-24T14:31:00.000000Z", "spee
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import cast
 
 from ingest.gateway.errors import GatewayError
+from ingest.gateway.faults import parse_fault
+from ingest.gateway.faults.engine import LiveFault
+from ingest.gateway.faults.outages import end, keep_up
 from ingest.gateway.state import GatewayState
 
 _LONGEST_LINE = 1 << 16
+_YEARS = range(1900, 3000)
 
 
 class ControlConnection(asyncio.Protocol):
@@ -53,6 +61,16 @@ class ControlConnection(asyncio.Protocol):
         if len(rest) > _LONGEST_LINE:
             self.close()
 
+    def pause_writing(self) -> None:
+        """The peer does not read its answers: it is asked nothing more until it does."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        if self._transport is not None:
+            self._transport.resume_reading()
+
     def close(self) -> None:
         """Close the connection."""
         if self._transport is not None:
@@ -66,10 +84,10 @@ def reply(state: GatewayState, line: bytes) -> dict[str, object]:
         if not isinstance(request, dict):
             raise GatewayError('a request is one JSON object, as in {"op": "now"}')
         counts = _perform(state, request)
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return {"ok": False, "error": 'not JSON; a request is one line, as in {"op": "now"}'}
     except GatewayError as reason:
         return {"ok": False, "error": str(reason)}
+    except (ValueError, RecursionError):
+        return {"ok": False, "error": 'not JSON; a request is one line, as in {"op": "now"}'}
     clock = state.market.clock
     now = clock.now().replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
     return {"ok": True, "now": now, "speed": clock.speed, **counts}
@@ -87,15 +105,33 @@ def _perform(state: GatewayState, request: Mapping[str, object]) -> dict[str, ob
         if isinstance(speed, bool) or not isinstance(speed, int | float):
             raise GatewayError('speed: give a number of market seconds per second, as in {"op": "speed", "speed": 60}')
         clock.set_speed(speed)
+    elif operation == "fault":
+        fault = state.faults.add(parse_fault(request.get("fault")))
+        keep_up(state, clock.now())
+        state.changed.set()
+        return {"number": fault.number}
+    elif operation == "clear":
+        for ended in state.faults.clear():
+            end(state, ended.spec)
+        state.changed.set()
+    elif operation == "faults":
+        return {"faults": [describe(fault) for fault in state.faults.live]}
     elif operation == "stats":
         return asdict(state.stats) | {
             "clients": len(state.clients),
             "lines_in_use": state.lines.in_use,
             "most_lines_in_use": state.lines.most_in_use,
+            "cpu_seconds": round(time.process_time(), 6),
         }
     elif operation != "now":
-        raise GatewayError(f"op {operation!r} is none of now, set, speed, stats")
+        raise GatewayError(f"op {operation!r} is none of now, set, speed, stats, fault, faults, clear")
     return {}
+
+
+def describe(fault: LiveFault) -> dict[str, object]:
+    """One fault: its number and specification, whether it is in force, how many requests it has struck."""
+    spec = fault.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return spec | {"number": fault.number, "in_force": fault.in_force, "strikes": fault.strikes}
 
 
 def _instant(value: object) -> datetime:
@@ -105,4 +141,6 @@ def _instant(value: object) -> datetime:
         raise GatewayError(f"at: {value!r} is no instant; write it as 2015-12-24T14:31:00Z") from None
     if instant.tzinfo is None:
         raise GatewayError(f"at: {value!r} has no time zone; write it as 2015-12-24T14:31:00Z")
+    if instant.year not in _YEARS:
+        raise GatewayError(f"at: {value!r} is not in the years {_YEARS[0]} to {_YEARS[-1]}")
     return instant

@@ -27,7 +27,8 @@ class UnderlyingSpec:
     """An underlying that a synthetic world should have.
 
     ``conid``: as the universe file gives it, else derived from the symbol. ``price``: dollars, the level around which
-    the price moves, else derived from the symbol.
+    the price moves after the last corporate action, else derived from the symbol. An index that the world knows
+    (``SPX``) needs its symbol only.
     """
 
     symbol: str
@@ -39,7 +40,7 @@ class UnderlyingSpec:
 
 @dataclass(frozen=True, slots=True)
 class Underlying:
-    """A stock or fund whose options are listed; identity is the ``conid``."""
+    """A stock, a fund or an index (``IND``) whose options are listed; identity is the ``conid``."""
 
     conid: int
     symbol: str
@@ -51,6 +52,21 @@ class Underlying:
     def root(self) -> str:
         """The OCC root of its standard options: the symbol without blanks and dots (``BRK B`` gives ``BRKB``)."""
         return option_root(self.symbol)
+
+    @property
+    def is_index(self) -> bool:
+        """Whether it is an index: nobody trades it, so it has a level and no quotes."""
+        return self.sec_type == "IND"
+
+    @property
+    def exchanges(self) -> tuple[str, ...]:
+        """Where it is quoted, the preferred one first: an index is disseminated by its own exchange only."""
+        return (self.primary_exchange,) if self.is_index else ("SMART", self.primary_exchange)
+
+    @property
+    def option_exchanges(self) -> tuple[str, ...]:
+        """Where its options are listed: those of an index on the exchange that has the licence."""
+        return ("SMART", "CBOE") if self.is_index else ("SMART", "AMEX", "CBOE", "ISE", "PHLX")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +131,11 @@ class Option:
     def underlying(self) -> Underlying:
         """What it is an option on."""
         return self.series.underlying
+
+    @property
+    def is_index(self) -> bool:
+        """False: an option on an index is traded."""
+        return False
 
     @property
     def local_symbol(self) -> str:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ingest.gateway.instruments import RIGHTS, Instrument, Option, OptionSeries, Right, Underlying, parse_occ_symbol
-from ingest.gateway.messages import OPTION_EXCHANGES
 from ingest.gateway.world import World
 
 CONTRACT_FIELDS = 12
@@ -44,18 +43,20 @@ def match(world: World, query: ContractQuery, now: datetime) -> list[tuple[Instr
     if query.currency not in ("", "USD"):
         return []
     instruments: Sequence[Instrument]
-    exchanges: tuple[str, ...]
     if query.conid:
         found = world.by_conid(query.conid, now)
         instruments = [found] if found is not None and _agrees(query, found) else []
-        exchanges = (query.exchange or "SMART",)
-    elif query.sec_type == "OPT":
-        instruments = _options(world, query, now)
-        exchanges = (query.exchange,) if query.exchange else OPTION_EXCHANGES
     else:
-        instruments = stocks = _underlyings(world, query)
-        exchanges = (query.exchange,) if query.exchange else ("SMART", *{one.primary_exchange for one in stocks})
-    return [(one, exchange) for one in instruments for exchange in exchanges if _trades_on(one, exchange)]
+        instruments = _options(world, query, now) if query.sec_type == "OPT" else _underlyings(world, query, now)
+    return [(one, exchange) for one in instruments for exchange in _exchanges(query, one)]
+
+
+def _exchanges(query: ContractQuery, found: Instrument) -> Sequence[str]:
+    """The exchanges to name: the one asked for, if it lists `found`; of a contract id the preferred one, else all."""
+    listed = found.underlying.option_exchanges if isinstance(found, Option) else found.exchanges
+    if query.exchange:
+        return [query.exchange] if query.exchange in listed else []
+    return listed[:1] if query.conid else listed
 
 
 def _agrees(query: ContractQuery, found: Instrument) -> bool:
@@ -70,14 +71,8 @@ def _agrees(query: ContractQuery, found: Instrument) -> bool:
     return query.sec_type in ("", found.sec_type) and query.symbol in ("", found.symbol)
 
 
-def _trades_on(instrument: Instrument, exchange: str) -> bool:
-    if isinstance(instrument, Option):
-        return exchange in OPTION_EXCHANGES
-    return exchange in ("SMART", instrument.primary_exchange)
-
-
-def _underlyings(world: World, query: ContractQuery) -> list[Underlying]:
-    found = world.underlying(query.symbol or query.local_symbol)
+def _underlyings(world: World, query: ContractQuery, now: datetime) -> list[Underlying]:
+    found = world.underlying(query.symbol or query.local_symbol, now)
     if found is None or found.sec_type != query.sec_type:
         return []
     if query.local_symbol not in ("", found.symbol) or query.primary_exchange not in ("", found.primary_exchange):
@@ -88,7 +83,7 @@ def _underlyings(world: World, query: ContractQuery) -> list[Underlying]:
 def _options(world: World, query: ContractQuery, now: datetime) -> list[Option]:
     if query.local_symbol:
         return _by_local_symbol(world, query, now)
-    underlying = world.underlying(query.symbol)
+    underlying = world.underlying(query.symbol, now)
     if underlying is None:
         return []
     rights = _RIGHTS.get(query.right, RIGHTS)
@@ -116,13 +111,11 @@ def _by_local_symbol(world: World, query: ContractQuery, now: datetime) -> list[
     if parsed is None:
         return []
     root, expiry, right, strike = parsed
-    named = world.underlying(query.symbol) if query.symbol else None
-    candidates = (
-        [named] if named is not None else [one for one in world.underlyings() if one.root == root.rstrip("0123456789")]
-    )
     return [
         option
-        for underlying in candidates
+        for underlying in world.underlyings(now)
+        # a class is called as the root, with a letter or a digit after it: SPXW, VXX2
+        if root.startswith(underlying.root) and query.symbol in ("", underlying.symbol)
         for series in world.series(underlying, now)
         if series.trading_class == root and series.expiry == expiry and _series_fits(query, series)
         if (option := series.find(strike, right)) is not None

@@ -3,13 +3,14 @@
 Field orders as the published clients read them. Every function of `Encoder` returns one framed message.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import date, datetime, time
 
+from ingest.gateway.history.bars import Bar
 from ingest.gateway.instruments import Option, OptionSeries, Underlying
 from ingest.gateway.wire import frame
-from ingest.gateway.world import Bar, Model
-from ingest.sessions import NEW_YORK
+from ingest.gateway.world import Model
+from ingest.sessions import NEW_YORK, session_on
 
 LOWEST_VERSION, HIGHEST_VERSION = 157, 178
 UNSET_DOUBLE = "1.7976931348623157E308"
@@ -17,7 +18,8 @@ UNSET_DOUBLE = "1.7976931348623157E308"
 # Protocol versions from which a message changes its form.
 _SIZE_INCREMENT_FROM, _SIZE_RULES_FROM, _ORDER_REJECT_FROM, _ISSUER_FROM = 163, 164, 166, 176
 
-OPTION_EXCHANGES = ("SMART", "AMEX", "CBOE", "ISE", "PHLX")
+# Market rules, the price steps by price: of stocks and of options in and outside the penny programme.
+STOCK_RULE, PENNY_RULE, NICKEL_RULE = 26, 32, 109
 _ORDER_TYPES = "ACTIVETIM,ADJUST,ALERT,LMT,MKT,STP,STPLMT"
 
 
@@ -92,28 +94,35 @@ class Encoder:
 
     def _option_details(self, req_id: int, option: Option, exchange: str, hours: str) -> list[object]:
         series, underlying = option.series, option.underlying
-        last_trade = f"{series.last_trade_date:%Y%m%d}"
+        exchanges = underlying.option_exchanges
+        rule = PENNY_RULE if series.min_tick < 0.05 else NICKEL_RULE
         return [
             *self._details_head(req_id),
-            *(underlying.symbol, "OPT", f"{last_trade} 16:00:00 US/Eastern", option.strike, option.right, exchange),
+            *(underlying.symbol, "OPT", _last_trade(series.last_trade_date), option.strike, option.right, exchange),
             *(underlying.currency, option.local_symbol, series.trading_class, series.trading_class, option.conid),
             series.min_tick,
             *self._legacy_size_multiplier(),
-            *(f"{series.multiplier:g}", _ORDER_TYPES, ",".join(OPTION_EXCHANGES), 1, underlying.conid),
-            *(underlying.symbol, "", last_trade[:6], "", "", "", "US/Eastern", hours, hours, "", 0, 0),
-            *(1, underlying.symbol, underlying.sec_type, ",".join("32" for _ in OPTION_EXCHANGES), last_trade, ""),
+            *(f"{series.multiplier:g}", _ORDER_TYPES, ",".join(exchanges), 1, underlying.conid),
+            *(underlying.symbol, "", f"{series.expiry:%Y%m}", "", "", "", "US/Eastern", hours, hours, "", 0, 0),
+            *(2, underlying.symbol, underlying.sec_type, ",".join([str(rule)] * len(exchanges))),
+            *(f"{series.expiry:%Y%m%d}", ""),
             *self._size_rules("1"),
         ]
 
     def _underlying_details(self, req_id: int, stock: Underlying, exchange: str, hours: str) -> list[object]:
-        exchanges = f"SMART,{stock.primary_exchange}"
+        exchanges = ",".join(stock.exchanges)
+        if stock.is_index:
+            name, orders, primary, rules, stock_type = stock.symbol, "", "", "", ""
+        else:
+            name, orders, primary, stock_type = "NMS", _ORDER_TYPES, stock.primary_exchange, "COMMON"
+            rules = ",".join([str(STOCK_RULE)] * len(stock.exchanges))
         return [
             *self._details_head(req_id),
-            *(stock.symbol, stock.sec_type, "", 0, "", exchange, stock.currency, stock.symbol, "NMS", "NMS"),
+            *(stock.symbol, stock.sec_type, "", 0, "", exchange, stock.currency, stock.symbol, name, name),
             *(stock.conid, 0.01),
             *self._legacy_size_multiplier(),
-            *("", _ORDER_TYPES, exchanges, 1, 0, stock.symbol, stock.primary_exchange, "", "", "", "", "US/Eastern"),
-            *(hours, hours, "", 0, 0, 1, "", "", "26,26", "", "COMMON"),
+            *("", orders, exchanges, 1, 0, stock.symbol, primary, "", "", "", "", "US/Eastern"),
+            *(hours, hours, "", 0, 0, 1, "", "", rules, "", stock_type),
             *self._size_rules("100"),
         ]
 
@@ -138,6 +147,13 @@ class Encoder:
         return message(*fields)
 
 
+def _last_trade(day: date) -> str:
+    """Date, time and time zone of the last trade; clients split it at the blanks."""
+    session = session_on(day)
+    close = session.close.astimezone(NEW_YORK) if session is not None else datetime.combine(day, time(16))
+    return f"{close:%Y%m%d %H:%M:%S} US/Eastern"
+
+
 def option_parameters(req_id: int, exchange: str, series: Sequence[OptionSeries]) -> bytes:
     """One trading class on one exchange (message 75): the unions of its expiries and of its strikes.
 
@@ -160,10 +176,16 @@ def option_parameters(req_id: int, exchange: str, series: Sequence[OptionSeries]
     )
 
 
-def historical_bars(req_id: int, start: str, end: str, bars: Iterable[tuple[str, Bar]]) -> bytes:
+def historical_bars(req_id: int, start: str, end: str, rows: Sequence[tuple[str, Bar]]) -> bytes:
     """Historical bars (message 17); each with the date as the client asked for it."""
-    rows = list(bars)
     fields: list[object] = [17, req_id, start, end, len(rows)]
     for label, bar in rows:
         fields += [label, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.average, bar.trades]
     return message(*fields)
+
+
+def historical_update(req_id: int, label: str, bar: Bar) -> bytes:
+    """A bar that is kept up to date, as it is now (message 90)."""
+    return message(
+        90, req_id, bar.trades, label, bar.open, bar.close, bar.high, bar.low, bar.average, bar.volume
+    )  # fmt: skip

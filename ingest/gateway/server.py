@@ -12,18 +12,22 @@ from ingest.gateway.clock import MarketClock
 from ingest.gateway.connection import ClientConnection
 from ingest.gateway.control import ControlConnection
 from ingest.gateway.errors import GatewayError
+from ingest.gateway.faults import Faults, Scenario, load_scenario, outages
+from ingest.gateway.history.pacing import HistoryLimits, HistoryPacing
 from ingest.gateway.limits import MarketDataLines
+from ingest.gateway.listener import Listener
 from ingest.gateway.market import Market
 from ingest.gateway.options import GatewayOptions
 from ingest.gateway.replay import ReplayWorld
 from ingest.gateway.state import GatewayState, GatewayStats
-from ingest.gateway.synthetic import SyntheticWorld
+from ingest.gateway.synthetic import SyntheticWorld, read_corporate_actions
 from ingest.gateway.timers import Timers
 from ingest.gateway.world import World
 
 # Wall-clock seconds between two looks at the market while the clock runs.
 REFRESH_SECONDS = 0.25
-STOP_SECONDS = 2.0
+# The same where faults begin and end by the wall clock.
+FAULT_SECONDS = 0.05
 _log = structlog.get_logger(__name__)
 
 
@@ -44,6 +48,8 @@ def build_world(options: GatewayOptions) -> World:
         oi_published_at=options.oi_published_at,
         rate=options.rate,
         dividend_yield=options.dividend_yield,
+        actions=read_corporate_actions(options.corporate_actions) if options.corporate_actions else (),
+        minis=options.minis,
     )
 
 
@@ -62,13 +68,14 @@ class SimulatedGateway:
             MarketDataLines(options.lines),
             Timers(),
             Random(options.seed),  # noqa: S311 - latencies, nothing secret
+            Faults(load_scenario(options.scenario) if options.scenario else Scenario(), options.seed),
+            HistoryLimits(HistoryPacing(options.history_pacing)),
         )
         self.port = options.port
         self.control_port = options.control_port
-        self._servers: list[asyncio.Server] = []
+        self._listeners: list[Listener] = []
         self._refresher: asyncio.Task[None] | None = None
-        self._clock_moved = asyncio.Event()
-        self.clock.on_change(self._clock_moved.set)
+        self.clock.on_change(self._state.changed.set)
 
     @property
     def stats(self) -> GatewayStats:
@@ -92,23 +99,23 @@ class SimulatedGateway:
         self.world.check(now)
         # lists the date's contracts before the first client waits for them: 2.7 s for 500 underlyings
         self.world.series(self.world.underlyings()[0], now)
-        loop = asyncio.get_running_loop()
+        state = self._state
+        state.listener = Listener(lambda: ClientConnection(state), options.host, options.port)
+        self._listeners = [state.listener]
         try:
             if options.control_port is not None:
-                control = await loop.create_server(
-                    lambda: ControlConnection(self._state), options.host, options.control_port
-                )
-                self._servers.append(control)
-                self.control_port = self._state.control_port = _port_of(control)
-            server = await loop.create_server(lambda: ClientConnection(self._state), options.host, options.port)
+                control = Listener(lambda: ControlConnection(state), options.host, options.control_port)
+                self._listeners.append(control)
+                await control.open()
+                self.control_port = state.control_port = control.port
+            await state.listener.open()
         except OSError as reason:
             await self.stop()
             raise GatewayError(
                 f"cannot listen on {options.host}, port {options.port} or control port {options.control_port}: "
                 f"{reason.strerror or reason}; choose a free port, or 0 for any"
             ) from reason
-        self._servers.append(server)
-        self.port = _port_of(server)
+        self.port = state.listener.port
         self._refresher = asyncio.create_task(self._refresh_while_running(), name="gateway-refresh")
         _log.info(
             "gateway listening",
@@ -128,17 +135,15 @@ class SimulatedGateway:
             await asyncio.gather(self._refresher, return_exceptions=True)
             self._refresher = None
         self._state.timers.close()
-        for server in self._servers:
-            server.close()
+        for listener in self._listeners:
+            listener.pause()
         for client in list(self._state.connections):
-            client.close()
+            client.close(linger=False)
         for peer in list(self._state.control_connections):
             peer.close()
-        for server in self._servers:
-            # from Python 3.12 on this waits for every client, also for one that does not read what was sent to it
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(server.wait_closed(), STOP_SECONDS)
-        self._servers.clear()
+        for listener in self._listeners:
+            await listener.close()
+        self._listeners.clear()
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -150,24 +155,30 @@ class SimulatedGateway:
 
     async def _refresh_while_running(self) -> None:
         """Send changed quotes at once when the clock is set, and every quarter of a second while it runs."""
+        state = self._state
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._clock_moved.wait(), REFRESH_SECONDS if self.clock.speed else None)
-            self._clock_moved.clear()
+                await asyncio.wait_for(state.changed.wait(), self._pause())
+            moved = state.changed.is_set() or self.clock.speed > 0
+            state.changed.clear()
             now = self.clock.now()
-            for connection in list(self._state.connections):
+            if not (outages.keep_up(state, now) or moved):
+                continue
+            for connection in list(state.connections):
                 try:
                     connection.refresh(now)
                 except Exception:
                     _log.exception("quotes could not be refreshed", client_id=connection.client_id, now=now.isoformat())
                     connection.close()
 
+    def _pause(self) -> float | None:
+        """Wall-clock seconds until the next look at the market; None: until the clock is set."""
+        if self._state.faults:
+            return FAULT_SECONDS
+        return REFRESH_SECONDS if self.clock.speed else None
+
 
 async def run(options: GatewayOptions) -> None:
     """Serve until cancelled."""
     async with SimulatedGateway(options):
         await asyncio.get_running_loop().create_future()
-
-
-def _port_of(server: asyncio.Server) -> int:
-    return int(server.sockets[0].getsockname()[1])

@@ -1,10 +1,14 @@
 """What all connections of one gateway share."""
 
+import asyncio
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
+from ingest.gateway.faults import Faults
+from ingest.gateway.history.pacing import HistoryLimits
 from ingest.gateway.limits import MarketDataLines
+from ingest.gateway.listener import Listener
 from ingest.gateway.market import Market
 from ingest.gateway.options import GatewayOptions
 from ingest.gateway.timers import Timers
@@ -35,8 +39,14 @@ class GatewayState:
     lines: MarketDataLines
     timers: Timers
     random: Random
+    faults: Faults
+    history: HistoryLimits
     stats: GatewayStats = field(default_factory=GatewayStats)
     clients: dict[int, "ClientConnection"] = field(default_factory=dict)
     connections: set["ClientConnection"] = field(default_factory=set)
     control_connections: set["ControlConnection"] = field(default_factory=set)
+    # the clock was set, or the faults are others: subscribers see another market
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    # set when the gateway starts
+    listener: Listener = field(init=False)
     control_port: int | None = None

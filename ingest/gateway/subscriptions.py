@@ -3,14 +3,17 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from random import Random
 
 from ingest.gateway import messages
+from ingest.gateway.faults import Faults
+from ingest.gateway.faults.treatment import NOT_COMPUTED, UNTREATED
 from ingest.gateway.instruments import Instrument, Option
 from ingest.gateway.market import DELAYED, DELAYED_FROZEN, Market, View
 from ingest.gateway.timers import Timers
 from ingest.gateway.wire import frame
-from ingest.gateway.world import NO_QUOTE, Quote
+from ingest.gateway.world import NO_QUOTE, Model, Quote
 
 # Generic ticks that IB accepts: by kind of instrument, and in delayed data whatever the instrument (IB's generic-tick
 # page and its note on delayed data). 104 and 106, historical and implied volatility, are "currently for stocks".
@@ -53,9 +56,10 @@ DELAYED_TICKS = TickIds(66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 83)
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What subscriptions of one connection share: the market, the timers, the way out, and the latency of ticks."""
+    """What subscriptions of one connection share: market, faults, timers, the way out, and the latency of ticks."""
 
     market: Market
+    faults: Faults
     timers: Timers
     write: Callable[[bytes], None]
     latency: tuple[float, float]
@@ -81,12 +85,13 @@ class Subscription:
 
     The first ticks come in three parts within the latency interval: the data type and the bid; the ask and the rest of
     the quote; the model and the generic ticks. After that `refresh` sends what has changed. A snapshot ends when it has
-    everything, or after 11 s.
+    everything, or after 11 s. Faults change any of this; after one that silences the contract the first ticks begin
+    anew, if they had not all come.
     """
 
     __slots__ = (
-        "_close", "_delivery", "_generics", "_instrument", "_model_sent", "_open_interest", "_sent", "_view",
-        "cancelled", "complete", "on_end", "req_id", "requested_type", "snapshot",
+        "_close", "_delivery", "_generics", "_instrument", "_open_interest", "_parts_left", "_round", "_sent",
+        "_treatment", "_view", "cancelled", "complete", "on_end", "req_id", "requested_type", "snapshot",
     )  # fmt: skip
 
     def __init__(
@@ -109,25 +114,19 @@ class Subscription:
         self._delivery = delivery
         self._instrument = instrument
         self._generics = generics
+        self._treatment = UNTREATED
+        self._parts_left = 0
+        self._round = 0
         self._sent: Quote = NO_QUOTE
         self._view: View | None = None
         self._close: float | None = None
         self._open_interest: int | None = None
 
     def start(self) -> None:
-        """Have the first ticks delivered."""
-        low, high = self._delivery.latency
-        if high <= 0:
-            self._send_bid()
-            self._send_quote()
-            self._send_model()
-            return
-        draw = self._delivery.random.uniform
-        first, second, third = sorted((draw(low, high), draw(low, high), draw(low, high)))
-        later = self._delivery.timers.call_later
-        later(first, self._send_bid)
-        later(second, self._send_quote)
-        later(third, self._send_model)
+        """Have the first ticks delivered, and a snapshot ended in the end."""
+        if self.snapshot:
+            self._delivery.timers.call_later(self._delivery.snapshot_seconds, self._end)
+        self._begin()
 
     def cancel(self) -> None:
         """Send nothing more."""
@@ -135,68 +134,114 @@ class Subscription:
 
     def refresh(self, now: datetime) -> None:
         """Send what has changed since the last tick."""
-        if not self.complete or self.cancelled or self.snapshot:
+        if self.cancelled or self._parts_left or self._silenced():
             return
-        market = self._delivery.market
-        seen = market.view(self.requested_type, now)
-        out: list[str] = []
-        if self._view is None or seen.reported_type != self._view.reported_type:
-            out.append(messages.market_data_type(self.req_id, seen.reported_type))
-        self._view = seen
-        quote = market.quote(self._instrument, seen)
-        if quote != self._sent:
-            ticks = self._ticks
-            self._bid_ticks(out, ticks, quote, self._sent)
-            self._quote_ticks(out, ticks, quote, self._sent)
-            if quote.model is not None and quote.model != self._sent.model:
-                out.append(messages.tick_option_computation(self.req_id, ticks.model, quote.model))
-            self._sent = quote
-        self._close_tick(out, now)
-        self._generic_ticks(out, now, volatility=False)
-        self._write(out)
+        if not self.complete:
+            self._begin()
+        elif not self.snapshot:
+            reported, before = self._view and self._view.reported_type, self._sent
+            quote = self._look(now)
+            out: list[str] = []
+            if self._view is not None and self._view.reported_type != reported:
+                out.append(messages.market_data_type(self.req_id, self._view.reported_type))
+            if quote != before:
+                self._bid_ticks(out, self._ticks, quote, before)
+                self._quote_ticks(out, self._ticks, quote, before)
+                if quote.model != before.model:
+                    self._model_tick(out, quote.model)
+            self._close_tick(out, now)
+            self._generic_ticks(out, now, volatility=False)
+            self._write(out)
 
     @property
     def _ticks(self) -> TickIds:
         return DELAYED_TICKS if self._view is not None and self._view.delayed else LIVE_TICKS
 
-    def _send_bid(self) -> None:
-        if self.cancelled:
+    def _silenced(self) -> bool:
+        """Look up what faults do to the contract now; whether they silence it."""
+        self._treatment = self._delivery.faults.treatment(self._instrument, self.requested_type)
+        return self._treatment.silent
+
+    def _look(self, now: datetime) -> Quote:
+        """The quote as it is to be shown now."""
+        market, treatment = self._delivery.market, self._treatment
+        self._view = treatment.view(market.view(self.requested_type, now))
+        self._sent = treatment.quote(market.quote(self._instrument, self._view))
+        return self._sent
+
+    def _begin(self) -> None:
+        if self._silenced():
             return
-        market = self._delivery.market
-        self._view = seen = market.view(self.requested_type, market.clock.now())
-        self._sent = market.quote(self._instrument, seen)
-        out = [messages.market_data_type(self.req_id, seen.reported_type)]
+        self._round += 1
+        self._view = None
+        parts = [self._send_bid, self._send_quote, self._send_model]
+        if self._treatment.backwards:
+            parts.reverse()
+        self._parts_left = len(parts)
+        low, high = (bound + self._treatment.delay for bound in self._delivery.latency)
+        if high <= 0:
+            for part in parts:
+                self._deliver(self._round, part)
+            return
+        draw = self._delivery.random.uniform
+        delays = sorted((draw(low, high), draw(low, high), draw(low, high)))
+        for delay, part in zip(delays, parts, strict=True):
+            self._delivery.timers.call_later(delay, partial(self._deliver, self._round, part))
+
+    def _deliver(self, delivery_round: int, part: Callable[[list[str], datetime], None]) -> None:
+        if self.cancelled or delivery_round != self._round:
+            return
+        if self._silenced():
+            self._parts_left = 0
+            self._round += 1
+            return
+        now = self._delivery.market.clock.now()
+        if self._view is None:
+            self._look(now)
+        out: list[str] = []
+        part(out, now)
+        self._write(out)
+        self._parts_left -= 1
+        if not self._parts_left:
+            self.complete = True
+            if self.snapshot and self._has_everything():
+                self._end()
+
+    def _send_bid(self, out: list[str], now: datetime) -> None:
+        assert self._view is not None
+        out.append(messages.market_data_type(self.req_id, self._view.reported_type))
         min_tick = self._instrument.series.min_tick if isinstance(self._instrument, Option) else 0.01
         out.append(messages.tick_req_params(self.req_id, min_tick, _EXCHANGE_MAP, _SNAPSHOT_PERMISSIONS))
         self._bid_ticks(out, self._ticks, self._sent, None)
-        self._write(out)
 
-    def _send_quote(self) -> None:
-        if self.cancelled:
-            return
-        out: list[str] = []
+    def _send_quote(self, out: list[str], now: datetime) -> None:
         self._quote_ticks(out, self._ticks, self._sent, None)
-        self._close_tick(out, self._delivery.market.clock.now())
-        self._write(out)
+        self._close_tick(out, now)
 
-    def _send_model(self) -> None:
-        if self.cancelled:
-            return
-        out: list[str] = []
-        if self._sent.model is not None:
-            out.append(messages.tick_option_computation(self.req_id, self._ticks.model, self._sent.model))
-        self._generic_ticks(out, self._delivery.market.clock.now(), volatility=True)
-        self._write(out)
-        self.complete = True
-        if self.snapshot:
-            if self._has_everything():
-                self._end()
-            else:
-                waited = self._delivery.latency[1]
-                self._delivery.timers.call_later(max(self._delivery.snapshot_seconds - waited, 0.0), self._end)
+    def _send_model(self, out: list[str], now: datetime) -> None:
+        treatment = self._treatment
+        if treatment.empty_model and self._sent.model is not None:
+            self._model_tick(out, NOT_COMPUTED)
+            if treatment.model_after is not None:
+                self._delivery.timers.call_later(treatment.model_after, partial(self._send_model_late, self._round))
+        else:
+            self._model_tick(out, self._sent.model)
+        self._generic_ticks(out, now, volatility=True)
+
+    def _send_model_late(self, delivery_round: int) -> None:
+        if not self.cancelled and delivery_round == self._round:
+            out: list[str] = []
+            self._model_tick(out, self._sent.model)
+            self._write(out)
+
+    def _model_tick(self, out: list[str], model: Model | None) -> None:
+        if model is not None and "model" not in self._treatment.withheld:
+            out.append(messages.tick_option_computation(self.req_id, self._ticks.model, model))
 
     def _has_everything(self) -> bool:
-        quote = self._sent
+        quote, treatment = self._sent, self._treatment
+        if treatment.withheld or treatment.empty_model:
+            return False
         return None not in (quote.bid, quote.ask, quote.last) and (
             quote.model is not None or not isinstance(self._instrument, Option)
         )
@@ -207,10 +252,12 @@ class Subscription:
             self.on_end(self)
 
     def _bid_ticks(self, out: list[str], ticks: TickIds, new: Quote, old: Quote | None) -> None:
-        self._side(out, (ticks.bid, ticks.bid_size), (new.bid, new.bid_size), old and (old.bid, old.bid_size))
+        if "bid" not in self._treatment.withheld:
+            self._side(out, (ticks.bid, ticks.bid_size), (new.bid, new.bid_size), old and (old.bid, old.bid_size))
 
     def _quote_ticks(self, out: list[str], ticks: TickIds, new: Quote, old: Quote | None) -> None:
-        self._side(out, (ticks.ask, ticks.ask_size), (new.ask, new.ask_size), old and (old.ask, old.ask_size))
+        if "ask" not in self._treatment.withheld:
+            self._side(out, (ticks.ask, ticks.ask_size), (new.ask, new.ask_size), old and (old.ask, old.ask_size))
         req_id = self.req_id
         if new.last is not None and (old is None or (new.last, new.last_size) != (old.last, old.last_size)):
             out.append(messages.tick_price(req_id, ticks.last, new.last, new.last_size))
@@ -232,8 +279,8 @@ class Subscription:
         new: tuple[float | None, int],
         old: tuple[float | None, int] | None,
     ) -> None:
-        """A side without a market goes out as price -1, size 0."""
-        if new == old:
+        """A side without a market goes out as price -1, size 0; of an index, which has no sides, nothing does."""
+        if new == old or self._instrument.is_index:
             return
         price, size = new
         if old is not None and price == old[0]:

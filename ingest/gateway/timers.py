@@ -17,6 +17,10 @@ class Timers:
         self._order = count()
         self._handle: asyncio.TimerHandle | None = None
 
+    def __len__(self) -> int:
+        """How many functions wait."""
+        return len(self._heap)
+
     def call_later(self, seconds: float, function: Callable[[], None]) -> None:
         """Call `function` once, `seconds` from now."""
         loop = asyncio.get_running_loop()

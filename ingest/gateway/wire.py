@@ -62,11 +62,14 @@ def split_fields(payload: bytes) -> list[str]:
         raise BadFrame("a message that is not text") from None
 
 
-def parse_versions(payload: bytes) -> tuple[int, int]:
-    """(lowest, highest) protocol version of a client's greeting ``v157..176``. Raises `BadFrame`."""
-    text = payload.decode("ascii", "replace").split(" ", 1)[0].rstrip("\0")
+def parse_greeting(payload: bytes) -> tuple[int, int, list[str]]:
+    """(lowest, highest) protocol version and the options of a client's greeting ``v157..176 +PACEAPI``.
+
+    Raises `BadFrame`.
+    """
+    text, *options = payload.decode("ascii", "replace").rstrip("\0").split(" ")
     low, dots, high = text.removeprefix("v").partition("..")
     try:
-        return int(low), int(high if dots else low)
+        return int(low), int(high if dots else low), options
     except ValueError:
         raise BadFrame(f"{text[:40]!r} names no protocol versions") from None

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from ingest.gateway.instruments import Instrument, Option, OptionSeries, Underlying
+from ingest.sessions import Session
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
 class Model(NamedTuple):
@@ -50,17 +57,32 @@ class Quote(NamedTuple):
 NO_QUOTE = Quote()
 
 
-class Bar(NamedTuple):
-    """One daily bar; prices in dollars, volume in contracts or shares."""
+class QuoteTicks(NamedTuple):
+    """What stood in one session, in time order; shape (n,) each.
 
-    day: date
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: int
-    average: float
-    trades: int
+    ``at``: seconds since 1970; ``bid``, ``ask``: dollars, standing until the next tick; NaN: no market on that side.
+    """
+
+    at: Floats
+    bid: Floats
+    ask: Floats
+
+
+class TradeTicks(NamedTuple):
+    """What was traded in one session, in time order; shape (n,) each.
+
+    ``at``: seconds since 1970; ``price``: dollars; ``size``: shares or contracts, in ``trades`` trades. Both are 0
+    where a price is seen without a known trade, as that of an index.
+    """
+
+    at: Floats
+    price: Floats
+    size: Ints
+    trades: Ints
+
+
+NO_QUOTE_TICKS = QuoteTicks(*[np.empty(0)] * 3)
+NO_TRADE_TICKS = TradeTicks(np.empty(0), np.empty(0), *[np.empty(0, dtype=np.int64)] * 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +109,12 @@ class World(Protocol):
         """Raise `GatewayError` when this world has no market at `now`."""
         ...
 
-    def underlyings(self) -> Sequence[Underlying]:
-        """All underlyings, by symbol."""
+    def underlyings(self, now: datetime | None = None) -> Sequence[Underlying]:
+        """All underlyings as they are called at `now` (None: in the end), by symbol."""
         ...
 
-    def underlying(self, symbol: str) -> Underlying | None:
-        """The underlying with this symbol."""
+    def underlying(self, symbol: str, now: datetime | None = None) -> Underlying | None:
+        """The underlying that is called `symbol` at `now` (None: at some time)."""
         ...
 
     def series(self, underlying: Underlying, now: datetime) -> Sequence[OptionSeries]:
@@ -123,6 +145,22 @@ class World(Protocol):
         """Historical and implied volatility, where the world knows them."""
         ...
 
-    def daily_bars(self, instrument: Instrument, what: str, first: date, last: datetime) -> list[Bar]:
-        """Daily bars from the session of `first` to the instant `last`; `what` is ``TRADES`` or ``MIDPOINT``."""
+    def quote_ticks(self, instrument: Instrument, session: Session, looks: Floats) -> QuoteTicks:
+        """The quotes of a session up to the last of `looks`.
+
+        `looks` are instants from the open on, seconds since 1970: a world that has a quote at every instant shows those
+        at `looks`, one of recorded quotes all that were recorded.
+        """
+        ...
+
+    def trade_ticks(self, instrument: Instrument, session: Session, looks: Floats) -> TradeTicks:
+        """The trades of a session up to the last of `looks`; of an instrument that always trades, by `looks`."""
+        ...
+
+    def history_from(self, instrument: Instrument) -> date:
+        """The first date of which there can be ticks."""
+        ...
+
+    def split_ratio(self, instrument: Instrument, day: date, now: date) -> float:
+        """Shares of the date `now` that one share of the date `day` has become by splits."""
         ...

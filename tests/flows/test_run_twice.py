@@ -33,7 +33,7 @@ def whole(chainlake: Chainlake, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_the_day_is_all_there(whole: Path) -> None:
     tables = clean(whole)
     contracts = len(tables["daily_clean"]) + len(tables["daily_unresolved"])
-    assert contracts > 20
+    assert contracts > 10
     assert len(tables["intraday"]) == 14 * contracts
     lake = open_catalog(whole)
     assert lake.execute("select count(*) from clean.daily_clean where open_interest is null").fetchone() == (0,)

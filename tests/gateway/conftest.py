@@ -52,6 +52,8 @@ class Client(IB):
         self.reqMarketDataType(market_data_type)
         ticker = self.reqMktData(contract, generics)
         await asyncio.sleep(0.06)
+        # answered on the same socket, after the ticks: they have been read when this has
+        await self.reqCurrentTimeAsync()
         self.cancelMktData(contract)
         return ticker
 

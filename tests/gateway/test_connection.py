@@ -7,7 +7,6 @@ import pytest
 from ib_insync import IB, Option, Stock
 
 from ingest.gateway import SimulatedGateway
-from ingest.gateway.limits import MessageBudget
 from ingest.gateway.messages import Encoder
 from ingest.gateway.wire import BadFrame, FrameReader, frame
 from tests.gateway.conftest import Client, ConnectClient, StartGateway
@@ -136,36 +135,6 @@ def test_frames_are_cut_wherever_the_bytes_break() -> None:
         assert payloads == [b"49\x001\x00", b"61\x001\x00"]
     with pytest.raises(BadFrame, match="does not begin"):
         list(FrameReader().feed(b"APX"))
-
-
-class Stopwatch:
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-def test_a_message_budget_holds_one_seconds_worth() -> None:
-    watch = Stopwatch()
-    budget = MessageBudget(50, watch)
-    assert sum(budget.take() for _ in range(50)) == 50
-    assert not budget.take()
-    watch.seconds += 0.5
-    assert sum(budget.take() for _ in range(25)) == 25
-    assert not budget.take()
-    assert not budget.exhausted
-    assert not budget.take()
-    assert budget.exhausted
-
-
-def test_a_client_paced_at_45_keeps_within_50_a_second() -> None:
-    watch = Stopwatch()
-    budget = MessageBudget(50, watch)
-    for _ in range(60):
-        # ib_insync's own throttle: 45 at once, then a pause
-        assert all(budget.take() for _ in range(45))
-        watch.seconds += 1.0
 
 
 async def test_error_100_and_at_the_third_the_end(start_gateway: StartGateway, connect: ConnectClient) -> None:

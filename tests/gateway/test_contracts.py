@@ -4,10 +4,11 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
-from ib_insync import Contract, Option, Stock
+from ib_insync import Contract, ContractDetails, Index, Option, Stock
 
 from ingest.gateway import UnderlyingSpec
 from ingest.gateway.instruments import occ_symbol, option_conids, parse_occ_symbol
+from ingest.sessions import sessions_between
 from tests.gateway.conftest import Client, ConnectClient, StartGateway
 
 
@@ -118,6 +119,129 @@ async def test_option_parameters_of_an_unknown_underlying_are_error_200(client: 
 async def test_symbols_are_found_by_their_beginning(client: Client) -> None:
     found = await client.reqMatchingSymbolsAsync("aa")
     assert [(one.contract.symbol, one.contract.conId) for one in found] == [("AAPL", 265598)]
+
+
+@pytest.fixture
+async def index_client(start_gateway: StartGateway, connect: ConnectClient) -> Client:
+    symbols = (UnderlyingSpec("AAPL", conid=265598, price=200.0), "SPX")
+    return await connect(await start_gateway(symbols=symbols, minis=("AAPL",)))
+
+
+async def test_an_index_is_found_on_its_own_exchange(index_client: Client) -> None:
+    (spx,) = await index_client.qualifyContractsAsync(Index("SPX", "CBOE"))
+    assert (spx.conId, spx.secType, spx.exchange, spx.localSymbol) == (416904, "IND", "CBOE", "SPX")
+    for description in (Index("SPX"), Contract(conId=416904), Contract(conId=416904, exchange="CBOE")):
+        (details,) = await index_client.reqContractDetailsAsync(description)
+        assert (details.contract.conId, details.contract.exchange, details.validExchanges) == (416904, "CBOE", "CBOE")
+        assert (details.stockType, details.marketRuleIds, details.underConId) == ("", "", 0)
+    for wrong in (Index("SPX", "SMART"), Stock("SPX", "SMART", "USD"), Index("AAPL", "NASDAQ")):
+        assert await index_client.reqContractDetailsAsync(wrong) == []
+    assert index_client.codes() == [200, 200, 200]
+
+
+async def test_an_index_has_a_last_price_and_a_close_and_no_sides(index_client: Client) -> None:
+    (spx,) = await index_client.qualifyContractsAsync(Index("SPX", "CBOE"))
+    ticker = await index_client.quote(spx)
+    assert 3000 < ticker.last < 12000
+    assert 3000 < ticker.close < 12000
+    kinds = {tick.tickType for tick in ticker.ticks}
+    # ib_insync leaves a side at NaN as long as no tick of it has come; after one it is -1
+    assert np.isnan([ticker.bid, ticker.ask]).all()
+    assert kinds.isdisjoint({1, 2, 0, 3, 66, 67})
+
+
+async def test_index_options_are_in_two_classes_on_two_exchanges(index_client: Client) -> None:
+    common = "20261217"  # the last day of the morning-settled December series, and a Thursday of SPXW
+    strikes = {
+        one.contract.strike
+        for one in await index_client.reqContractDetailsAsync(Option("SPX", common, right="C", exchange="SMART"))
+        if one.contract.tradingClass == "SPX"
+    }
+    strike = min(strikes, key=lambda one: abs(one - 6000))
+    loose = Option("SPX", common, strike, "C", "SMART")
+    details = await index_client.reqContractDetailsAsync(loose)
+    found = {one.contract.tradingClass: one for one in details}
+    assert sorted(found) == ["SPX", "SPXW"]
+    assert found["SPX"].contract.localSymbol == f"SPX   261218C{round(strike * 1000):08d}"
+    assert found["SPXW"].contract.localSymbol == f"SPXW  261217C{round(strike * 1000):08d}"
+    assert {one.contract.lastTradeDateOrContractMonth for one in details} == {common}
+    assert (found["SPX"].realExpirationDate, found["SPXW"].realExpirationDate) == ("20261218", "20261217")
+    assert {(one.underConId, one.underSymbol, one.underSecType) for one in details} == {(416904, "SPX", "IND")}
+    assert {one.validExchanges for one in details} == {"SMART,CBOE"}
+    assert await index_client.qualifyContractsAsync(loose) == []
+    chosen = Option("SPX", common, strike, "C", "SMART", tradingClass="SPXW")
+    (one,) = await index_client.qualifyContractsAsync(chosen)
+    assert one.conId == found["SPXW"].contract.conId
+    for name in ("SPX", "SPXW"):
+        by_name = Contract(secType="OPT", localSymbol=found[name].contract.localSymbol, exchange="SMART")
+        (again,) = await index_client.reqContractDetailsAsync(by_name)
+        assert again.contract.conId == found[name].contract.conId
+    exchanges = await index_client.reqContractDetailsAsync(Option("SPX", common, strike, "C", tradingClass="SPX"))
+    assert [one.contract.exchange for one in exchanges] == ["SMART", "CBOE"]
+    assert await index_client.reqContractDetailsAsync(Option("SPX", common, strike, "C", "AMEX")) == []
+    index_client.reqMktData(loose)
+    await index_client.until(lambda: index_client.codes() == [200, 200])
+    assert "ambiguous" in index_client.errors[-1][2]
+
+
+async def test_a_month_means_every_expiry_of_it(index_client: Client) -> None:
+    found = await index_client.reqContractDetailsAsync(Option("SPX", "202612", right="P", exchange="CBOE"))
+    dates = {one.contract.lastTradeDateOrContractMonth for one in found}
+    sessions = sessions_between(date(2026, 12, 1), date(2026, 12, 31))
+    assert dates == {f"{one.trade_date:%Y%m%d}" for one in sessions}
+    assert {one.contractMonth for one in found} == {"202612"}
+
+
+async def test_a_mini_is_ambiguous_beside_its_standard_option(index_client: Client) -> None:
+    details = await index_client.reqContractDetailsAsync(Option("AAPL", "20261218", 200, "C", "SMART"))
+    found = {(one.contract.tradingClass, one.contract.multiplier): one.contract for one in details}
+    assert set(found) == {("AAPL", "100"), ("AAPL7", "10")}
+    assert found["AAPL7", "10"].localSymbol == "AAPL7 261218C00200000"
+    (mini,) = await index_client.qualifyContractsAsync(Option("AAPL", "20261218", 200, "C", "SMART", multiplier="10"))
+    assert mini.conId == found["AAPL7", "10"].conId
+    (again,) = await index_client.qualifyContractsAsync(Contract(conId=mini.conId, exchange="SMART"))
+    assert again.tradingClass == "AAPL7"
+
+
+@pytest.mark.parametrize("version", [157, 162, 163, 164, 165, 166, 176])
+async def test_details_are_read_alike_at_every_protocol_version(
+    start_gateway: StartGateway, connect: ConnectClient, version: int
+) -> None:
+    """The values are what IB says of such contracts: a public record of an NVDA option of 2024 has the same form."""
+    symbols = (UnderlyingSpec("AAPL", conid=265598, price=200.0), "SPX")
+    client = await connect(await start_gateway(symbols=symbols), version=version)
+    assert client.client.serverVersion() == version
+
+    async def details(contract: Contract) -> ContractDetails:
+        (found,) = await client.reqContractDetailsAsync(contract)
+        return found
+
+    option = await details(Option("AAPL", "20261224", 200, "P", "SMART"))
+    contract = option.contract
+    assert (contract.symbol, contract.secType, contract.strike, contract.right) == ("AAPL", "OPT", 200.0, "P")
+    assert (contract.lastTradeDateOrContractMonth, option.lastTradeTime) == ("20261224", "13:00:00")
+    assert (contract.localSymbol, contract.tradingClass, contract.multiplier) == (
+        "AAPL  261224P00200000",
+        "AAPL",
+        "100",
+    )
+    assert (option.marketName, option.underConId, option.underSymbol, option.underSecType) == (
+        *("AAPL", 265598, "AAPL", "STK"),
+    )
+    assert (option.contractMonth, option.realExpirationDate, option.timeZoneId) == ("202612", "20261224", "US/Eastern")
+    assert option.tradingHours.startswith("20261120:0930-20261120:1600;20261121:CLOSED")
+    rules, exchanges = option.marketRuleIds.split(","), option.validExchanges.split(",")
+    assert len(rules) == len(exchanges)
+    assert set(rules) == {"32" if option.minTick == 0.01 else "109"}
+    stock = await details(Stock("AAPL", "SMART", "USD"))
+    assert (stock.contract.primaryExchange, stock.marketName, stock.contract.tradingClass) == ("NASDAQ", "NMS", "NMS")
+    assert (stock.stockType, stock.minTick, stock.contractMonth, stock.realExpirationDate) == ("COMMON", 0.01, "", "")
+    assert (stock.contract.lastTradeDateOrContractMonth, stock.underConId) == ("", 0)
+    index = await details(Index("SPX", "CBOE"))
+    assert (index.contract.secType, index.contract.tradingClass, index.timeZoneId) == ("IND", "SPX", "US/Eastern")
+    if version >= 164:
+        assert [one.suggestedSizeIncrement for one in (option, stock)] == [1, 100]
+        assert [one.minSize for one in (option, stock, index)] == [1, 1, 1]
 
 
 def test_contract_ids_depend_on_the_contract_alone() -> None:

@@ -279,36 +279,3 @@ async def test_open_interest_turns_over_on_the_next_sessions_morning(
         assert ticker.callOpenInterest == friday
     gateway.clock.set(datetime(2026, 11, 23, 9, 0, tzinfo=UTC))
     await client.until(lambda: ticker.callOpenInterest != friday)
-
-
-async def test_daily_bars_and_the_first_day(start_gateway: StartGateway, connect: ConnectClient) -> None:
-    gateway = await start_gateway(at=datetime(2015, 12, 28, 16, 0, tzinfo=UTC))
-    client = await connect(gateway)
-    bars = await client.reqHistoricalDataAsync(STOCK, "", "3 D", "1 day", "TRADES", useRTH=True)
-    assert [f"{bar.date:%Y%m%d}" for bar in bars] == ["20151223", "20151224", "20151228"]
-    assert all(bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high for bar in bars)
-    assert bars[-2].close == gateway.world.previous_close(gateway.world.underlyings()[0], gateway.clock.now())
-    past = await client.reqHistoricalDataAsync(STOCK, "20151224 23:59:59 US/Eastern", "1 W", "1 day", "MIDPOINT", True)
-    assert [f"{bar.date:%m%d}" for bar in past] == ["1218", "1221", "1222", "1223", "1224"]
-    option = contract(listed(gateway))
-    (today,) = await client.reqHistoricalDataAsync(option, "", "1 D", "1 day", "MIDPOINT", True)
-    quote = gateway.world.option_quote(listed(gateway), gateway.clock.now())
-    assert today.close == pytest.approx((quote.bid + quote.ask) / 2)
-    assert await client.reqHeadTimeStampAsync(STOCK, "TRADES", True, 1) == datetime(2005, 1, 3, 14, 30)  # noqa: DTZ001
-
-
-@pytest.mark.parametrize(
-    ("duration", "bar_size", "what"),
-    [
-        ("1 D", "5 mins", "TRADES"),
-        ("3600 S", "1 day", "TRADES"),
-        ("90 Y", "1 day", "TRADES"),
-        ("1 D", "1 day", "BID_ASK"),
-    ],
-)
-async def test_history_that_is_not_simulated_is_error_321(
-    start_gateway: StartGateway, connect: ConnectClient, duration: str, bar_size: str, what: str
-) -> None:
-    client = await connect(await start_gateway())
-    assert not await client.reqHistoricalDataAsync(STOCK, "", duration, bar_size, what, True)
-    assert client.codes() == [321]

@@ -300,3 +300,54 @@ def test_missing_unreadable_and_repeated_files_are_refused(tmp_path: Path) -> No
         ReplayWorld([path, path])
     with pytest.raises(GatewayError, match="at least one file"):
         SimulatedGateway(GatewayOptions(world="replay"))
+
+
+def test_two_classes_with_the_same_terms_stay_two_contracts(tmp_path: Path) -> None:
+    """VXX2 after a reverse split: 25 shares, and the multiplier, strike and expiry of a standard option."""
+    instant = utc(2024, 8, 1, 14)
+    row = {
+        "ts": instant, "underlying": "VXX", "underlying_price": 50.0, "expiry": date(2024, 8, 16), "strike": 50.0,
+        "right": "C", "multiplier": 100.0, "ask_size": 1, "bid_size": 1, "last": 1.0, "volume": 0, "open_interest": 0,
+    }  # fmt: skip
+    rows = [
+        row | {"trading_class": "VXX", "bid": 2.0, "ask": 2.1},
+        row | {"trading_class": "VXX2", "bid": 0.4, "ask": 0.6},
+    ]
+    path = tmp_path / "day.parquet"
+    pl.DataFrame(rows).write_parquet(path)
+    world = ReplayWorld([path])
+    found = {
+        series.trading_class: world.option_quote(option, instant).ask
+        for series in world.series(world.underlyings()[0], instant)
+        for option in series.options()
+    }
+    assert found == {"VXX": 2.1, "VXX2": 0.6}
+
+
+def test_a_named_last_trading_day_is_kept_apart_from_the_expiry(tmp_path: Path) -> None:
+    """SPX in the morning: the local symbol carries Friday the 17th, the last trading day is the 16th."""
+    path = tmp_path / "day.parquet"
+    pl.DataFrame(
+        {
+            "ts": [utc(2020, 1, 2, 15)],
+            "underlying": ["SPX"],
+            "underlying_price": [3250.0],
+            "expiry": [date(2020, 1, 17)],
+            "last_trade_date": [date(2020, 1, 16)],
+            "trading_class": ["SPX"],
+            "strike": [3205.0],
+            "right": ["P"],
+            "multiplier": [100.0],
+            "bid": [20.0],
+            "ask": [20.4],
+            "bid_size": [1],
+            "ask_size": [1],
+            "last": [20.2],
+            "volume": [0],
+            "open_interest": [0],
+        }
+    ).write_parquet(path)
+    world = ReplayWorld([path])
+    (series,) = world.series(world.underlyings()[0], utc(2020, 1, 2, 15))
+    (option,) = series.options()
+    assert (option.local_symbol, series.last_trade_date) == ("SPX   200117P03205000", date(2020, 1, 16))

@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from ingest.gateway.synthetic import SyntheticWorld
 from ingest.gateway.synthetic.chain import SyntheticSeries
 from ingest.gateway.synthetic.expiries import expiries_on, third_friday
 from ingest.gateway.synthetic.smile import total_variance
+from ingest.selection import is_monthly, is_quarterly
 from ingest.sessions import NEW_YORK, Session, new_york, next_session, previous_session, session_on, sessions_between
+from ingest.universe import read_universe
 
 SYMBOLS = [UnderlyingSpec(symbol) for symbol in ("AAPL", "MSFT", "XOM")]
 WORLDS = {seed: SyntheticWorld(SYMBOLS, seed=seed) for seed in (7, 8)}
@@ -94,6 +97,30 @@ def test_the_chain_has_no_static_arbitrage(seed: int, session: Session) -> None:
         assert (np.diff(slopes) >= -1e-9).all(), "butterflies have no negative price"
 
 
+def test_nothing_can_be_earned_at_the_quotes_without_risk() -> None:
+    """Buying at the ask and selling at the bid: no free vertical spread, no free butterfly, no conversion."""
+    world, instant = WORLDS[7], datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
+    underlying = world.underlyings()[0]
+    stock = world.underlying_quote(underlying, instant)
+    for series in world.series(underlying, instant):
+        strikes = series.strikes
+        (bid, ask), (put_bid, put_ask) = (
+            np.array([(quote.bid or 0.0, quote.ask) for quote in quotes]).T
+            for quotes in (
+                [world.option_quote(option, instant) for option in series.options() if option.right == right]
+                for right in ("C", "P")
+            )
+        )
+        assert (bid[1:] <= ask[:-1]).all()
+        assert (put_bid[:-1] <= put_ask[1:]).all()
+        for wing in (1, 3, 8):
+            low, middle, high = slice(0, -2 * wing), slice(wing, -wing), slice(2 * wing, None)
+            weight = (strikes[high] - strikes[middle]) / (strikes[high] - strikes[low])
+            assert (weight * ask[low] + (1 - weight) * ask[high] >= bid[middle]).all()
+        assert (bid - put_ask <= stock.ask - strikes + 1e-9).all()
+        assert (ask - put_bid >= stock.bid - strikes - 1e-9).all()
+
+
 @examples
 @given(seeds, sessions)
 def test_open_interest_changes_by_no_more_than_the_days_volume(seed: int, session: Session) -> None:
@@ -131,6 +158,7 @@ def test_some_contracts_have_no_bid_and_some_never_traded() -> None:
     world, instant = WORLDS[7], datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
     quotes = [world.option_quote(option, instant) for option in some_options(world, instant)]
     without_bid = sum(quote.bid is None for quote in quotes) / len(quotes)
+    assert all(abs(quote.model.delta) < 0.05 for quote in quotes if quote.bid is None), "they are the wings"
     without_last = sum(quote.last is None for quote in quotes) / len(quotes)
     stale = sum(quote.last is not None and not quote.volume for quote in quotes) / len(quotes)
     assert 0.01 < without_bid < 0.6
@@ -140,10 +168,17 @@ def test_some_contracts_have_no_bid_and_some_never_traded() -> None:
 
 def test_spreads_widen_away_from_the_money() -> None:
     world, instant = WORLDS[7], datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
-    leaps = world.series(world.underlyings()[0], instant)[-1]
-    quotes = [world.option_quote(option, instant) for option in leaps.options() if option.right == "C"]
-    shares = [(q.ask - q.bid) / q.model.price for q in quotes if q.bid is not None]
-    assert np.mean(shares[:5]) < np.mean(shares[-5:])
+    spot = world.underlying_quote(world.underlyings()[0], instant).last
+    assert spot is not None
+    for series in world.series(world.underlyings()[0], instant)[-4:]:
+        # of out-of-the-money contracts with a bid, as a share of what they are worth
+        shares: dict[bool, list[float]] = {True: [], False: []}
+        for option in series.options():
+            quote = world.option_quote(option, instant)
+            distance = math.log(option.strike / spot) * (1 if option.right == "C" else -1)
+            if quote.bid is not None and 0 <= distance < 0.6:
+                shares[distance < 0.1].append((quote.ask - quote.bid) / quote.model.price)
+        assert np.mean(shares[True]) < np.mean(shares[False])
 
 
 @examples
@@ -173,6 +208,9 @@ def test_known_expiries() -> None:
     # Juneteenth 2026-06-19 is a third Friday
     june = next(e for e in expiries_on(date(2026, 6, 1), 0) if e.kind == "monthly")
     assert (june.expiry, june.last_trade_date) == (date(2026, 6, 18), date(2026, 6, 18))
+    # Friday 2027-01-01 is a holiday: its weekly would fall on the quarter's last session, which has its own
+    kinds = {e.expiry: e.kind for e in expiries_on(date(2026, 12, 1), 0)}
+    assert kinds[date(2026, 12, 31)] == "quarterly"
 
 
 @examples
@@ -192,17 +230,19 @@ def test_prices_are_continuous_over_sessions(seed: int, session: Session, fracti
 
 
 def test_underlyings_move_together_but_not_in_step() -> None:
-    world = SyntheticWorld([UnderlyingSpec(f"S{number}") for number in range(8)])
+    world = SyntheticWorld([UnderlyingSpec(f"S{number}") for number in range(8)] + [UnderlyingSpec("SPX")])
+    underlyings = sorted(world.underlyings(), key=lambda one: one.is_index)
     closes = np.array(
         [
-            [world.previous_close(one, session.open) for one in world.underlyings()]
+            [world.previous_close(one, session.open) for one in underlyings]
             for session in sessions_between(date(2020, 1, 1), date(2021, 12, 31))
         ]
     )
     correlations = np.corrcoef(np.diff(np.log(closes), axis=0).T)
-    pairs = correlations[np.triu_indices(8, 1)]
+    pairs = correlations[:8, :8][np.triu_indices(8, 1)]
     assert 0.1 < pairs.mean() < 0.8
     assert pairs.max() < 0.95
+    assert correlations[8, :8].mean() > pairs.mean(), "an index moves as the market does"
 
 
 def test_an_early_close_ends_the_day() -> None:
@@ -211,9 +251,9 @@ def test_an_early_close_ends_the_day() -> None:
     assert session is not None
     assert session.close == new_york(date(2015, 12, 24), time(13))
     underlying = world.underlyings()[0]
-    (bar,) = world.daily_bars(underlying, "TRADES", session.trade_date, session.at(time(16)))
-    assert bar.close == world.underlying_quote(underlying, session.close).last
-    assert bar.close == world.previous_close(underlying, next_session(session.trade_date).open)
+    closed = world.underlying_quote(underlying, session.close)
+    assert world.underlying_quote(underlying, session.at(time(16))) == closed
+    assert world.previous_close(underlying, next_session(session.trade_date).open) == closed.last
     for option in some_options(world, session.open)[::40]:
         half_past_two, close = session.at(time(14, 30)), session.close
         assert world.option_quote(option, half_past_two) == world.option_quote(option, close)
@@ -313,3 +353,118 @@ def test_series_of_one_expiry_stay_listed_as_the_price_moves() -> None:
         assert min(strikes) <= 0.75 * close
         assert max(strikes) >= 1.3 * close
         assert session.open.astimezone(NEW_YORK).hour == 9
+
+
+SPX = SyntheticWorld([UnderlyingSpec("SPX"), UnderlyingSpec("AAPL")])
+
+
+def index_series(when: date) -> dict[tuple[str, date], date]:
+    """(class, OCC expiry) to last trading day, of SPX on a date."""
+    session = session_on(when)
+    assert session is not None
+    underlying = SPX.underlying("SPX")
+    assert underlying is not None
+    return {(s.trading_class, s.expiry): s.last_trade_date for s in SPX.series(underlying, session.open)}
+
+
+@pytest.mark.parametrize(
+    ("expiry", "last"),
+    [
+        # IB: lastTradeDateOrContractMonth 20200116 of SPX   200117P03205000
+        (date(2020, 1, 17), date(2020, 1, 16)),
+        # Good Friday 2019-04-19 was a third Friday: settled on Thursday's open, last traded on Wednesday
+        (date(2019, 4, 18), date(2019, 4, 17)),
+        # up to January 2015 the symbol names the Saturday
+        (date(2014, 6, 21), date(2014, 6, 19)),
+    ],
+)
+def test_spx_is_last_traded_on_the_session_before_it_is_settled(expiry: date, last: date) -> None:
+    assert index_series(last)["SPX", expiry] == last
+    assert ("SPX", expiry) not in index_series(next_session(last).trade_date), "not listed when it is settled"
+
+
+def test_spxw_has_every_weekday_month_ends_and_the_third_friday_itself() -> None:
+    series = index_series(date(2026, 11, 13))
+    evening = {last for (name, _), last in series.items() if name == "SPXW"}
+    assert {one.trade_date for one in sessions_between(date(2026, 11, 13), date(2026, 12, 18))} <= evening
+    assert {date(2026, 11, 20), date(2026, 11, 30), date(2026, 12, 31), date(2027, 3, 31)} <= evening
+    assert all(last == expiry for (name, expiry), last in series.items() if name == "SPXW")
+    # the day before the third Friday is the last one of both classes
+    assert sorted(name for (name, _), last in series.items() if last == date(2026, 11, 19)) == ["SPX", "SPXW"]
+    # before 2016 only Fridays and month ends; 2013-05-31 is a Friday
+    weekdays = {expiry.weekday() for name, expiry in index_series(date(2013, 5, 1)) if expiry < date(2013, 6, 10)}
+    assert weekdays - {5} == {4}
+
+
+def test_an_index_has_a_level_and_a_previous_close_and_no_sides() -> None:
+    underlying = SPX.underlying("SPX")
+    assert underlying is not None
+    assert (underlying.conid, underlying.sec_type, underlying.primary_exchange) == (416904, "IND", "CBOE")
+    levels = []
+    for session in sessions_between(date(2006, 1, 1), date(2029, 12, 31))[::100]:
+        quote = SPX.underlying_quote(underlying, session.close)
+        assert (quote.bid, quote.ask, quote.volume) == (None, None, None)
+        assert quote.last == SPX.previous_close(underlying, next_session(session.trade_date).open)
+        levels.append(quote.last)
+    assert 4500 < np.exp(np.mean(np.log(levels))) < 8000
+    listed = SPX.series(underlying, datetime(2026, 11, 20, 15, tzinfo=UTC))
+    assert {step for series in listed for step in np.diff(series.strikes).tolist()} == {5.0, 25.0, 50.0, 100.0}
+
+
+def test_morning_settled_options_live_until_the_next_open() -> None:
+    underlying = SPX.underlying("SPX")
+    thursday = session_on(date(2026, 11, 19))
+    assert underlying is not None
+    assert thursday is not None
+    time_value = {}
+    for series in SPX.series(underlying, thursday.open):
+        if series.last_trade_date == thursday.trade_date:
+            options = [option for option in series.options() if option.strike % 25 == 0]
+            models = [SPX.option_quote(option, thursday.close).model for option in options]
+            signs = [1 if option.right == "C" else -1 for option in options]
+            time_value[series.trading_class] = sum(
+                model.price - max(sign * (model.underlying_price - option.strike), 0)
+                for sign, option, model in zip(signs, options, models, strict=True)
+            )
+    assert time_value["SPXW"] < 2.0
+    assert time_value["SPX"] > 10 * time_value["SPXW"]
+
+
+def test_an_index_of_unknown_classes_is_refused() -> None:
+    with pytest.raises(GatewayError, match="option classes of the index ABC are not known; use RUT, SPX"):
+        SyntheticWorld([UnderlyingSpec("ABC", sec_type="IND")])
+
+
+def test_minis_are_on_ten_shares_near_the_money_and_on_the_monthly_dates() -> None:
+    world, now = SyntheticWorld(SYMBOLS, minis=["AAPL"]), datetime(2026, 11, 20, 15, tzinfo=UTC)
+    underlying = world.underlying("AAPL")
+    assert underlying is not None
+    spot = world.previous_close(underlying, now)
+    assert spot is not None
+    standard = {s.expiry: s for s in world.series(underlying, now) if s.trading_class == "AAPL"}
+    minis = [s for s in world.series(underlying, now) if s.trading_class == "AAPL7"]
+    monthly = {e for e in standard if is_monthly(e)}
+    assert {s.expiry for s in minis} == monthly
+    for series in minis:
+        assert series.multiplier == 10
+        assert set(series.strikes.tolist()) < set(standard[series.expiry].strikes.tolist())
+        assert series.strikes[0] < spot < series.strikes[-1]
+    assert not [s for s in world.series(world.underlyings()[1], now) if s.multiplier != 100]
+
+
+def test_the_whole_universe_lists_more_than_200000_contracts() -> None:
+    universe = read_universe(Path(__file__).parents[2] / "config" / "universe.csv")
+    world = SyntheticWorld([UnderlyingSpec(one.symbol, conid=one.conid) for one in universe])
+    session = session_on(date(2026, 11, 20))
+    assert session is not None
+    assert len(world.underlyings()) == 503
+    wanted = 0
+    for underlying in world.underlyings():
+        price = world.previous_close(underlying, session.open)
+        assert price is not None
+        for series in world.series(underlying, session.open):
+            # what is captured by default: standard expiries within a year, strikes within 30 % of the price
+            if (is_monthly(series.expiry) or is_quarterly(series.expiry)) and series.expiry <= date(2027, 11, 20):
+                near = np.abs(series.strikes / price - 1) <= 0.3
+                wanted += int(np.count_nonzero(series.conids[:, near]))
+    assert world.contract_count(session.open) > wanted > 200_000

@@ -5,35 +5,22 @@ from datetime import date, datetime
 from itertools import groupby
 
 import numpy as np
-import numpy.typing as npt
 
 from ingest.gateway import pricing
 from ingest.gateway.instruments import (
     RIGHTS,
-    Instrument,
-    Option,
     OptionSeries,
     Underlying,
-    last_trade_date_of,
     option_conids,
-    option_root,
 )
 from ingest.gateway.replay.files import ContractKey, RecordedDay, microseconds
-from ingest.gateway.world import NO_QUOTE, UNSET_MODEL, Bar, Model, Quote
+from ingest.gateway.world import NO_QUOTE, UNSET_MODEL, Model, Quote
 from ingest.sessions import session_on
 
 _MOST_VOLATILE = 10.0  # 1,000 % a year
 _YEAR_US = pricing.DAYS_PER_YEAR * 86_400e6
 # On its last day a contract keeps a minute of life, so that greeks stay finite at the close.
 _SHORTEST_LIFE_US = 60e6
-
-
-def trading_class(symbol: str, multiplier: float) -> str:
-    """The files do not name it: the root, with the digit OCC adds for minis (10 shares) and for adjusted series."""
-    root = option_root(symbol)
-    if multiplier == 100:
-        return root
-    return f"{root}7" if multiplier == 10 else f"{root}1"
 
 
 def number_contracts(days: Iterable[RecordedDay], taken: set[int]) -> dict[tuple[str, ContractKey], int]:
@@ -45,12 +32,12 @@ def number_contracts(days: Iterable[RecordedDay], taken: set[int]) -> dict[tuple
     identities = sorted({(day.underlying, key) for day in days for key in day.contracts})
     taken = set(taken)
     numbered: dict[tuple[str, ContractKey], int] = {}
-    for (symbol, multiplier, expiry), group in groupby(
-        identities, lambda one: (one[0], one[1].multiplier, one[1].expiry)
+    for (symbol, name, multiplier, expiry), group in groupby(
+        identities, lambda one: (one[0], one[1].trading_class, one[1].multiplier, one[1].expiry)
     ):
         keys = [key for _, key in group]
         strikes = np.array([key.strike for key in keys])
-        hashed = option_conids(trading_class(symbol, multiplier), expiry, strikes, multiplier)
+        hashed = option_conids(name, expiry, strikes, multiplier)
         for position, key in enumerate(keys):
             conid = int(hashed[RIGHTS.index(key.right), position])
             while conid in taken:
@@ -85,8 +72,8 @@ class RecordedChain:
         self.options = {option.conid: option for one in self.series for option in one.options()}
         self.strikes = np.array([key.strike for key in day.contracts])
         self.calls = np.array([key.right == "C" for key in day.contracts])
-        ends = {expiry: microseconds(_last_close(expiry)) for expiry in {key.expiry for key in day.contracts}}
-        self.ends = np.array([ends[key.expiry] for key in day.contracts], dtype=np.int64)
+        ends = {last: microseconds(_close_of(last)) for last in {key.last_trade_date for key in day.contracts}}
+        self.ends = np.array([ends[key.last_trade_date] for key in day.contracts], dtype=np.int64)
 
     def spot(self, instant: datetime) -> float | None:
         """The underlying's price in the latest row of any contract at or before `instant`, dollars."""
@@ -98,23 +85,6 @@ class RecordedChain:
         number = self.position.get(conid)
         value = self.day.open_interest[number] if number is not None else np.nan
         return None if np.isnan(value) else int(value)
-
-    def bar(self, instrument: Instrument, what: str, last: datetime) -> Bar | None:
-        """The day's bar of what had been recorded by `last` and by the close; None when there is nothing to show."""
-        day = self.day
-        end = min(microseconds(last), microseconds(self.close))
-        if not isinstance(instrument, Option):
-            return _bar(self.trade_date, day.spots[day.instants <= end], 0)
-        number = self.position.get(instrument.conid)
-        if number is None:
-            return None
-        rows = slice(int(day.first_row[number]), int(day.first_row[number + 1]))
-        seen = day.ts[rows] <= end
-        volume = day.volume[rows][seen]
-        prices = day.last[rows] if what == "TRADES" else (day.bid[rows] + day.ask[rows]) / 2
-        if what == "TRADES" and not volume.any():
-            return None
-        return _bar(self.trade_date, prices[seen], int(volume[-1]) if what == "TRADES" else 0)
 
 
 class Standing:
@@ -176,38 +146,26 @@ class Standing:
 def _make_series(day: RecordedDay, underlying: Underlying, conids: list[int]) -> list[OptionSeries]:
     series = []
     contracts = zip(day.contracts, conids, strict=True)
-    ordered = sorted(contracts, key=lambda one: (one[0].expiry, one[0].multiplier, one[0].strike))
-    for (expiry, multiplier), group in groupby(ordered, lambda one: (one[0].expiry, one[0].multiplier)):
+    ordered = sorted(contracts, key=lambda one: (_series_of(one[0]), one[0].strike))
+    for (expiry, last_trade_date, multiplier, name), group in groupby(ordered, lambda one: _series_of(one[0])):
         listed = list(group)
         strikes = sorted({key.strike for key, _ in listed})
         columns = {strike: column for column, strike in enumerate(strikes)}
         numbers = np.zeros((2, len(strikes)), dtype=np.int64)
         for key, conid in listed:
             numbers[RIGHTS.index(key.right), columns[key.strike]] = conid
-        name = trading_class(day.underlying, multiplier)
-        last_trade = _last_trade_date(expiry)
-        series.append(OptionSeries(underlying, name, multiplier, expiry, last_trade, np.array(strikes), numbers))
+        series.append(OptionSeries(underlying, name, multiplier, expiry, last_trade_date, np.array(strikes), numbers))
     return series
 
 
-def _last_trade_date(expiry: date) -> date:
-    return last_trade_date_of(expiry, lambda day: session_on(day) is not None)
+def _series_of(key: ContractKey) -> tuple[date, date, float, str]:
+    return key.expiry, key.last_trade_date, key.multiplier, key.trading_class
 
 
-def _last_close(expiry: date) -> datetime:
-    session = session_on(_last_trade_date(expiry))
-    assert session is not None
+def _close_of(day: date) -> datetime:
+    session = session_on(day)
+    assert session is not None, "last trading days are sessions"
     return session.close
-
-
-def _bar(day: date, prices: npt.NDArray[np.float64], volume: int) -> Bar | None:
-    known = prices[~np.isnan(prices)]
-    if not len(known):
-        return None
-    first, last = float(known[0]), float(known[-1])
-    return Bar(
-        day, first, float(known.max()), float(known.min()), last, volume, round(float(known.mean()), 4), len(known)
-    )
 
 
 def _or_none(value: float) -> float | None:

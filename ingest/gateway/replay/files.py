@@ -9,7 +9,8 @@ import numpy.typing as npt
 import polars as pl
 
 from ingest.gateway.errors import GatewayError
-from ingest.gateway.instruments import Right
+from ingest.gateway.instruments import Right, last_trade_date_of, option_root
+from ingest.sessions import session_on
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -30,15 +31,19 @@ SCHEMA: dict[str, pl.DataType] = {
     "volume": pl.Int64(),
     "open_interest": pl.Int64(),
 }
-_CONTRACT = ["multiplier", "expiry", "right", "strike"]
+# What a file may name beside that; without it, both follow from the multiplier and the expiry.
+OPTIONAL: dict[str, pl.DataType] = {"trading_class": pl.String(), "last_trade_date": pl.Date()}
+_CONTRACT = ["trading_class", "multiplier", "expiry", "last_trade_date", "right", "strike"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class ContractKey:
     """What tells one contract of an underlying from another in a file; ``expiry`` is the OCC expiry."""
 
+    trading_class: str
     multiplier: float
     expiry: date
+    last_trade_date: date
     right: Right
     strike: float
 
@@ -112,22 +117,47 @@ def _checked(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     if frame.is_empty():
         raise GatewayError(f"replay file {path} has no rows; give a file with at least one quote")
     try:
-        frame = frame.select([pl.col(name).cast(dtype) for name, dtype in SCHEMA.items()])
+        types = SCHEMA | {name: dtype for name, dtype in OPTIONAL.items() if name in frame.columns}
+        frame = frame.select([pl.col(name).cast(dtype) for name, dtype in types.items()])
     except pl.exceptions.PolarsError as reason:
         line = str(reason).splitlines()[0]
         raise GatewayError(
             f"replay file {path} has a column of the wrong type ({line}); see docs/reference/gateway.md"
         ) from None
     frame = frame.with_columns(pl.col(pl.Float64).fill_nan(None))
-    required = ["ts", "underlying", "underlying_price", *_CONTRACT]
+    required = ["ts", "underlying", "underlying_price", *[name for name in _CONTRACT if name in frame.columns]]
     if holes := [name for name in required if frame[name].null_count()]:
         raise GatewayError(f"replay file {path} has nulls in {', '.join(holes)}; every row needs them")
     if rights := set(frame["right"].unique()) - {"C", "P"}:
         raise GatewayError(f"replay file {path} has the rights {sorted(rights)}; they must be C or P")
+    named = set(frame["last_trade_date"].unique()) if "last_trade_date" in frame.columns else set()
+    if closed := sorted(day for day in named if session_on(day) is None):
+        raise GatewayError(f"replay file {path}: {closed[0]} is no session and cannot be a last_trade_date")
     days = frame.select(pl.col("ts").dt.convert_time_zone("America/New_York").dt.date().unique())["ts"].to_list()
     if len(days) != 1:
         raise GatewayError(f"replay file {path} spans {len(days)} New York dates; split it into one file a day")
+    return _with_names(frame)
+
+
+def _with_names(frame: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with the optional columns it lacks."""
+    if "trading_class" not in frame.columns:
+        named = frame.select("underlying", "multiplier").unique()
+        names = [default_class(symbol, multiplier) for symbol, multiplier in named.iter_rows()]
+        frame = frame.join(named.with_columns(trading_class=pl.Series(names)), on=["underlying", "multiplier"])
+    if "last_trade_date" not in frame.columns:
+        dates = frame.select("expiry").unique()
+        last = [last_trade_date_of(expiry, lambda day: session_on(day) is not None) for expiry in dates["expiry"]]
+        frame = frame.join(dates.with_columns(last_trade_date=pl.Series(last)), on="expiry")
     return frame
+
+
+def default_class(symbol: str, multiplier: float) -> str:
+    """The root, with the digit OCC adds for minis (10 shares) and for adjusted series."""
+    root = option_root(symbol)
+    if multiplier == 100:
+        return root
+    return f"{root}7" if multiplier == 10 else f"{root}1"
 
 
 def _day(path: Path, frame: pl.DataFrame) -> RecordedDay:
@@ -142,7 +172,8 @@ def _day(path: Path, frame: pl.DataFrame) -> RecordedDay:
         underlying=frame["underlying"][0],
         trade_date=zoned,
         contracts=tuple(
-            ContractKey(m, e, "C" if r == "C" else "P", k) for m, e, r, k in blocks.select(_CONTRACT).iter_rows()
+            ContractKey(name, m, e, last, "C" if r == "C" else "P", k)
+            for name, m, e, last, r, k in blocks.select(_CONTRACT).iter_rows()
         ),
         first_row=np.concatenate([[0], np.cumsum(blocks["len"].to_numpy())]).astype(np.int64),
         ts=frame["ts"].to_physical().to_numpy(),

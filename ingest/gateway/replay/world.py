@@ -8,10 +8,20 @@ from pathlib import Path
 
 from ingest.gateway.errors import GatewayError
 from ingest.gateway.instruments import Instrument, Option, OptionSeries, Underlying, UnderlyingSpec, underlying_conids
+from ingest.gateway.replay.bars import contract_quotes, contract_trades, underlying_prices
 from ingest.gateway.replay.chain import RecordedChain, Standing, number_contracts
 from ingest.gateway.replay.files import RecordedDay, load_days
-from ingest.gateway.world import NO_QUOTE, Bar, Quote, Volatility
-from ingest.sessions import NEW_YORK, new_york, session_on
+from ingest.gateway.world import (
+    NO_QUOTE,
+    NO_QUOTE_TICKS,
+    NO_TRADE_TICKS,
+    Floats,
+    Quote,
+    QuoteTicks,
+    TradeTicks,
+    Volatility,
+)
+from ingest.sessions import NEW_YORK, Session, new_york, session_on
 
 _STANDINGS_KEPT = 16
 
@@ -46,8 +56,12 @@ class ReplayWorld:
                 f"a previous close is for one underlying, and the files hold {', '.join(symbols)}; leave it out"
             )
         given = {spec.symbol: spec for spec in specs}
-        ids = underlying_conids([given.get(symbol, UnderlyingSpec(symbol)) for symbol in symbols])
-        self._underlyings = {symbol: Underlying(ids[symbol], symbol) for symbol in symbols}
+        recorded = [given.get(symbol, UnderlyingSpec(symbol)) for symbol in symbols]
+        ids = underlying_conids(recorded)
+        self._underlyings = {
+            spec.symbol: Underlying(ids[spec.symbol], spec.symbol, spec.sec_type, spec.primary_exchange)
+            for spec in recorded
+        }
         conids = number_contracts(days, set(ids.values()))
         self._chains: dict[str, list[RecordedChain]] = {symbol: [] for symbol in symbols}
         for day in sorted(days, key=lambda one: one.trade_date):
@@ -69,11 +83,11 @@ class ReplayWorld:
     def check(self, now: datetime) -> None:
         """Every instant will do: outside the recorded days there are no quotes."""
 
-    def underlyings(self) -> Sequence[Underlying]:
+    def underlyings(self, now: datetime | None = None) -> Sequence[Underlying]:
         """The underlyings of the files, by symbol."""
         return list(self._underlyings.values())
 
-    def underlying(self, symbol: str) -> Underlying | None:
+    def underlying(self, symbol: str, now: datetime | None = None) -> Underlying | None:
         """The underlying with this symbol."""
         return self._underlyings.get(symbol)
 
@@ -123,15 +137,35 @@ class ReplayWorld:
         """The files hold none."""
         return None
 
-    def daily_bars(self, instrument: Instrument, what: str, first: date, last: datetime) -> list[Bar]:
-        """One bar for each recorded day from `first` up to `last`."""
+    def quote_ticks(self, instrument: Instrument, session: Session, looks: Floats) -> QuoteTicks:
+        """The recorded rows of an option; the files hold no bid and no ask of the underlying."""
+        chain = self._recorded(instrument, session)
+        number = chain.position.get(instrument.conid) if chain is not None else None
+        return NO_QUOTE_TICKS if chain is None or number is None else contract_quotes(chain.day, number, looks[-1])
+
+    def trade_ticks(self, instrument: Instrument, session: Session, looks: Floats) -> TradeTicks:
+        """The recorded rows in which an option's volume grew; the recorded prices of the underlying, without volume."""
+        chain = self._recorded(instrument, session)
+        if chain is None:
+            return NO_TRADE_TICKS
+        if not isinstance(instrument, Option):
+            return underlying_prices(chain.day, session.open, looks[-1])
+        number = chain.position.get(instrument.conid)
+        return NO_TRADE_TICKS if number is None else contract_trades(chain.day, number, session.open, looks[-1])
+
+    def history_from(self, instrument: Instrument) -> date:
+        """The date of the underlying's first file."""
         underlying = instrument.underlying if isinstance(instrument, Option) else instrument
-        bars = [
-            chain.bar(instrument, what, last)
-            for chain in self._chains[underlying.symbol]
-            if first <= chain.trade_date <= last.astimezone(NEW_YORK).date()
-        ]
-        return [bar for bar in bars if bar is not None]
+        return self._chains[underlying.symbol][0].trade_date
+
+    def split_ratio(self, instrument: Instrument, day: date, now: date) -> float:
+        """Prices are shown as they were recorded."""
+        return 1.0
+
+    def _recorded(self, instrument: Instrument, session: Session) -> RecordedChain | None:
+        """The file of that session."""
+        underlying = instrument.underlying if isinstance(instrument, Option) else instrument
+        return self._on(underlying, session.open)
 
     def _in_force(self, underlying: Underlying, now: datetime) -> RecordedChain:
         chains = self._chains[underlying.symbol]

@@ -6,8 +6,9 @@ import structlog
 
 from ingest.gateway import codes
 from ingest.gateway.errors import GatewayError
+from ingest.gateway.faults.outages import keep_up
 from ingest.gateway.requests import account, contracts, history, market_data
-from ingest.gateway.requests.replies import Handler, invalid
+from ingest.gateway.requests.replies import Handler, invalid, now
 
 if TYPE_CHECKING:
     from ingest.gateway.connection import ClientConnection
@@ -21,6 +22,8 @@ def answer(client: "ClientConnection", kind: int, fields: list[str]) -> None:
     """Answer one request; never silence, never an exception for what a client sent."""
     handler = _HANDLERS.get(kind)
     try:
+        if client.state.faults:
+            keep_up(client.state, now(client))
         if handler is not None:
             handler(client, fields)
         elif kind in _UNSERVED:
@@ -51,7 +54,7 @@ _HANDLERS: dict[int, Handler] = {
     17: account.managed_accounts,
     20: history.historical_data,
     23: account.nothing,
-    25: account.nothing,
+    25: history.cancel_historical_data,
     49: account.current_time,
     51: account.nothing,
     53: account.nothing,
@@ -76,7 +79,7 @@ _HANDLERS: dict[int, Handler] = {
     85: account.fixed(85, 0),
     87: history.head_timestamp,
     89: account.nothing,
-    90: account.nothing,
+    90: history.cancel_head_timestamp,
     91: account.market_rule,
     93: account.nothing,
     95: account.nothing,

@@ -8,7 +8,7 @@ from ingest.gateway import codes, messages
 from ingest.gateway.instruments import OptionSeries
 from ingest.gateway.lookup import CONTRACT_FIELDS, ContractQuery, match
 from ingest.gateway.messages import message
-from ingest.gateway.requests.replies import now
+from ingest.gateway.requests.replies import now, refused
 from ingest.sessions import NEW_YORK, session_on
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ def contract_details(client: "ClientConnection", fields: list[str]) -> None:
     found = match(client.state.market.world, ContractQuery.parse(fields[3 : 3 + CONTRACT_FIELDS]), market_time)
     if not found:
         client.error(req_id, codes.NO_SECURITY_DEFINITION, codes.NO_SECURITY_DEFINITION_TEXT)
+        return
+    if refused(client, req_id, "contract_details", found[0][0]):
         return
     hours = _trading_hours(market_time.astimezone(NEW_YORK).date().toordinal())
     encode = client.encoder.contract_details
@@ -49,14 +51,16 @@ def _trading_hours(ordinal: int) -> str:
 def option_parameters(client: "ClientConnection", fields: list[str]) -> None:
     req_id, symbol, _, sec_type, conid = int(fields[1]), *fields[2:5], int(fields[5] or 0)
     world = client.state.market.world
-    underlying = world.underlying(symbol)
+    underlying = world.underlying(symbol, now(client))
     if underlying is None or underlying.sec_type != sec_type or conid not in (0, underlying.conid):
         client.error(req_id, codes.NO_SECURITY_DEFINITION, codes.NO_SECURITY_DEFINITION_TEXT)
+        return
+    if refused(client, req_id, "option_parameters", underlying):
         return
     classes: dict[tuple[str, float], list[OptionSeries]] = {}
     for series in world.series(underlying, now(client)):
         classes.setdefault((series.trading_class, series.multiplier), []).append(series)
-    for exchange in _PARAMETER_EXCHANGES:
+    for exchange in (one for one in _PARAMETER_EXCHANGES if one in underlying.option_exchanges):
         for listed in classes.values():
             client.send(messages.option_parameters(req_id, exchange, listed))
     client.send(message(76, req_id))
@@ -64,5 +68,5 @@ def option_parameters(client: "ClientConnection", fields: list[str]) -> None:
 
 def matching_symbols(client: "ClientConnection", fields: list[str]) -> None:
     req_id, pattern = int(fields[1]), fields[2].upper()
-    found = [one for one in client.state.market.world.underlyings() if one.symbol.startswith(pattern)]
+    found = [one for one in client.state.market.world.underlyings(now(client)) if one.symbol.startswith(pattern)]
     client.send(client.encoder.symbol_samples(req_id, found[:_MOST_SYMBOL_SAMPLES]))

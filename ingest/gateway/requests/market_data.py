@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from ingest.gateway import codes
-from ingest.gateway.instruments import Underlying
+from ingest.gateway.instruments import Instrument, Underlying
 from ingest.gateway.lookup import CONTRACT_FIELDS, ContractQuery
-from ingest.gateway.market import MARKET_DATA_TYPES
-from ingest.gateway.requests.replies import invalid, unique
+from ingest.gateway.market import DELAYED, DELAYED_FROZEN, FROZEN, LIVE, MARKET_DATA_TYPES
+from ingest.gateway.requests.replies import invalid, refused, unique
 from ingest.gateway.subscriptions import Subscription, parse_generics, refused_generics
 
 if TYPE_CHECKING:
@@ -36,14 +36,17 @@ def market_data(client: "ClientConnection", fields: list[str]) -> None:
     if snapshot and generics:
         invalid(client, req_id, "Snapshot market data subscription is not applicable to generic ticks")
         return
-    if refused := refused_generics(instrument, generics, client.requested_type):
+    requested_type = _served_type(client, instrument)
+    if unknown := refused_generics(instrument, generics, requested_type):
         kind = query.sec_type or ("STK" if isinstance(instrument, Underlying) else "OPT")
-        invalid(client, req_id, f"Incorrect generic tick list of {','.join(map(str, refused))} for ({kind})")
+        invalid(client, req_id, f"Incorrect generic tick list of {','.join(map(str, unknown))} for ({kind})")
         return
     if req_id in client.subscriptions:
-        client.error(req_id, codes.DUPLICATE_TICKER, "Duplicate ticker id")
+        client.error(req_id, codes.DUPLICATE_TICKER, codes.DUPLICATE_TICKER_TEXT)
         return
-    if not client.state.lines.take():
+    if refused(client, req_id, "market_data", instrument):
+        return
+    if client.holds_line(snapshot) and not client.state.lines.take():
         client.error(req_id, codes.MAX_TICKERS, codes.MAX_TICKERS_TEXT)
         return
     stats = client.state.stats
@@ -53,13 +56,23 @@ def market_data(client: "ClientConnection", fields: list[str]) -> None:
         client.delivery,
         req_id,
         instrument,
-        client.requested_type,
+        requested_type,
         generics,
         snapshot=snapshot,
         on_end=client.end_subscription,
     )
     client.subscriptions[req_id] = subscription
+    if (advisory := client.state.faults.advisory(instrument, requested_type)) is not None:
+        client.error(req_id, advisory, codes.text_of(advisory))
     subscription.start()
+
+
+def _served_type(client: "ClientConnection", instrument: Instrument) -> int:
+    """The type a request is served with: IB's page has it that delayed data is only for who may not see live data."""
+    state = client.state
+    if state.options.delayed_requests == "ignored" and not state.faults.delayed_only(instrument):
+        return {DELAYED: LIVE, DELAYED_FROZEN: FROZEN}.get(client.requested_type, client.requested_type)
+    return client.requested_type
 
 
 def cancel_market_data(client: "ClientConnection", fields: list[str]) -> None:

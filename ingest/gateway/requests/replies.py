@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ingest.gateway import codes
+from ingest.gateway.faults.scenario import Request
 from ingest.gateway.instruments import Instrument
 from ingest.gateway.lookup import ContractQuery, match
 
@@ -17,6 +18,14 @@ Handler = Callable[["ClientConnection", list[str]], None]
 def invalid(client: "ClientConnection", req_id: int, cause: str) -> None:
     """Error 321: the request is not valid, and why."""
     client.error(req_id, codes.VALIDATION_ERROR, f"Error validating request.-'sim' : cause - {cause}")
+
+
+def refused(client: "ClientConnection", req_id: int, request: Request, instrument: Instrument) -> bool:
+    """Whether a fault takes the place of the answer; the client has been told, or is left without an answer."""
+    refusal = client.state.faults.refusal(request, instrument, client.requested_type)
+    if refusal is not None and refusal.code is not None:
+        client.error(req_id, refusal.code, refusal.text)
+    return refusal is not None
 
 
 def now(client: "ClientConnection") -> datetime:

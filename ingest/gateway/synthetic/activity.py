@@ -1,7 +1,8 @@
 """Trading in one series: how much is traded in a session, when, and how much stays open.
 
 Open interest is summed from the day a series is listed, each day's change being a part of that day's volume. So
-``|change of open interest| <= volume`` holds by construction, for every contract and session.
+``|change of open interest| <= volume`` holds by construction, for every contract and session; over the effective date
+of a split, in the new contracts.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.gateway.instruments import mix, word
-from ingest.gateway.synthetic.chain import STRIKE_RANGE, SyntheticSeries
+from ingest.gateway.synthetic.chain import Leg, SyntheticSeries
 from ingest.gateway.synthetic.paths import day_number
 from ingest.sessions import sessions_between
 
@@ -49,51 +50,62 @@ def uniform(words: Words) -> Floats:
 
 def contract_words(series: SyntheticSeries, seed: int, purpose: str) -> Words:
     """One word per contract for one purpose, shape (2, strikes)."""
-    thousandths = np.round(series.strikes * 1000).astype(np.uint64)
-    roots = [word(seed, purpose, series.trading_class, series.expiry, side) for side in (0, 1)]
+    thousandths = np.round(series.first_strikes * 1000).astype(np.uint64)
+    roots = [word(seed, purpose, series.first_class, series.expiry, side) for side in (0, 1)]
     return np.array(roots, dtype=np.uint64)[:, None] ^ mix(thousandths)[None, :]
 
 
 def activity(series: SyntheticSeries, seed: int, day: date) -> Activity:
     """The trading of the session of `day`."""
     number = np.array([day_number(day)])
-    trades, size = _trades(series, seed, number, series.path.closes(int(number[0]) - 1, int(number[0]) - 1))
+    leg = series.legs[-1]
+    trades, size = _trades(series, leg, seed, number, leg.path.closes(int(number[0]) - 1, int(number[0]) - 1))
     words = contract_words(series, seed, "hurry")
     return Activity(
         trades[0],
         size[0],
         np.exp(uniform(words ^ mix(number.astype(np.uint64))) - 0.5),
-        uniform(words) < _EVER_TRADED,
+        (uniform(words) < _EVER_TRADED) & (day > series.listed_on),
     )
 
 
 def open_interest(series: SyntheticSeries, seed: int, day: date) -> Ints:
-    """Contracts open after the session of `day`, shape (2, strikes); all 0 before the series is listed."""
-    shape = (2, len(series.strikes))
+    """Contracts open after the session of `day`, shape (2, strikes); all 0 before the series is listed.
+
+    In the terms of the series, which must have been in force on `day`.
+    """
+    total = np.zeros((2, len(series.strikes)), dtype=np.int64)
     days = [one for one in _session_days(series.listed_on.year, day.year) if series.listed_on <= one <= day]
-    if not days:
-        return np.zeros(shape, dtype=np.int64)
-    numbers = np.array([day_number(one) for one in days])
-    closes = series.path.closes(int(numbers[0]) - 1, int(numbers[-1]) - 1)[numbers - numbers[0]]
-    trades, size = _trades(series, seed, numbers, closes)
-    width = STRIKE_RANGE[series.kind]
-    lowest, highest = np.minimum.accumulate(closes) * (1 - width), np.maximum.accumulate(closes) * (1 + width)
-    listed = (series.strikes >= lowest[:, None]) & (series.strikes <= highest[:, None])
+    ends = [leg.first for leg in series.legs[1:]] + [date.max]
+    for leg, end in zip(series.legs, ends, strict=True):
+        total *= leg.contracts
+        inside = [one for one in days if leg.first <= one < end]
+        if inside:
+            numbers = np.array([day_number(one) for one in inside])
+            # reflected at zero (Skorokhod): no step becomes longer than it was drawn
+            total = total + np.cumsum(_changes(series, leg, seed, numbers), axis=0)
+            total = (total - np.minimum(np.minimum.accumulate(total, axis=0), 0))[-1]
+    return total
+
+
+def _changes(series: SyntheticSeries, leg: Leg, seed: int, numbers: Ints) -> Ints:
+    """What the days of one leg would change, were there always something to close. Shape (days, 2, strikes)."""
+    closes = leg.path.closes(int(numbers[0]) - 1, int(numbers[-1]) - 1)[numbers - numbers[0]]
+    trades, size = _trades(series, leg, seed, numbers, closes)
+    lowest = np.minimum.accumulate(closes) * (1 - series.width)
+    highest = np.maximum.accumulate(closes) * (1 + series.width)
+    listed = leg.carried | ((leg.strikes >= lowest[:, None]) & (leg.strikes <= highest[:, None]))
     words = contract_words(series, seed, "opened")[None] ^ mix(numbers.astype(np.uint64))[:, None, None]
     opened = _LEAST_OPENED + (_MOST_OPENED - _LEAST_OPENED) * uniform(words)
-    change = np.trunc(trades * size * listed[:, None, :] * opened).astype(np.int64)
-    # reflected at zero (Skorokhod): no step becomes longer than it was drawn
-    total = np.cumsum(change, axis=0)
-    floor = np.minimum(np.minimum.accumulate(total, axis=0), 0)
-    return np.asarray((total - floor)[-1], dtype=np.int64)
+    return np.trunc(trades * size * listed[:, None, :] * opened).astype(np.int64)
 
 
-def _trades(series: SyntheticSeries, seed: int, numbers: Ints, closes: Floats) -> tuple[Ints, Ints]:
+def _trades(series: SyntheticSeries, leg: Leg, seed: int, numbers: Ints, closes: Floats) -> tuple[Ints, Ints]:
     """Trades and their size by day and contract, shapes (days, 2, strikes); `closes` are those of the days before."""
-    path = series.path
+    path = leg.path
     days_left = np.maximum(day_number(series.last_trade_date) - numbers, 1)
     spread = path.base_vol * np.sqrt(days_left / 252)
-    distance = np.log(series.strikes[None, :] / closes[:, None]) / (spread[:, None] + 0.04)
+    distance = np.log(leg.strikes[None, :] / closes[:, None]) / (spread[:, None] + 0.04)
     # calls trade above the price, puts below it
     away = np.stack([np.maximum(-distance, 0), np.maximum(distance, 0)], axis=1)
     calm = np.exp(-0.5 * np.minimum(distance, 5.0)[:, None, :] ** 2 - 1.5 * away)

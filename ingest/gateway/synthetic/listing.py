@@ -5,23 +5,23 @@ from datetime import date
 
 import numpy as np
 
-from ingest.gateway.instruments import Option, Underlying
+from ingest.gateway.instruments import Option
 from ingest.gateway.synthetic.chain import SyntheticSeries, list_chain
-from ingest.gateway.synthetic.paths import UnderlyingPath
+from ingest.gateway.synthetic.underlyings import ListedUnderlying
 
 
 class Listing:
     """The chains of all underlyings on one date.
 
     A contract id is a hash of the contract's identity. Of two contracts that meet in one id, only the first
-    in the order of symbol, expiry, right and strike is listed, and none that meets an underlying: an id never stands
-    for something else.
+    in the order of underlying, expiry, class, right and strike is listed, and none that meets an underlying: an id
+    never stands for two contracts on one date.
     """
 
-    def __init__(self, day: date, paths: Iterable[tuple[Underlying, UnderlyingPath]]) -> None:
+    def __init__(self, day: date, underlyings: Iterable[ListedUnderlying]) -> None:
         self.day = day
-        self._chains = {underlying.symbol: list_chain(path, underlying, day) for underlying, path in paths}
-        self._series = [series for symbol in sorted(self._chains) for series in self._chains[symbol]]
+        self._chains = {listed.conid: list_chain(listed, day) for listed in underlyings}
+        self._series = [series for chain in self._chains.values() for series in chain]
         self._offsets = np.concatenate([[0], np.cumsum([series.conids.size for series in self._series])]).astype(
             np.int64
         )
@@ -30,18 +30,18 @@ class Listing:
             if self._series
             else np.empty(0, np.int64)
         )
-        taken = [underlying.conid for underlying, _ in paths]
         self._order = np.argsort(conids, kind="stable")
         self._sorted = conids[self._order]
-        repeated = np.concatenate([[False], self._sorted[1:] == self._sorted[:-1]]) | np.isin(self._sorted, taken)
+        met = np.concatenate([[False], self._sorted[1:] == self._sorted[:-1]])
+        repeated = met | np.isin(self._sorted, [0, *self._chains])
         for place in self._order[repeated].tolist():
             series, offset = self._locate(place)
             series.conids.ravel()[offset] = 0
         self._order, self._sorted = self._order[~repeated], self._sorted[~repeated]
 
-    def chain(self, symbol: str) -> Sequence[SyntheticSeries]:
-        """The series of one underlying, by expiry."""
-        return self._chains.get(symbol, [])
+    def chain(self, conid: int) -> Sequence[SyntheticSeries]:
+        """The series of the underlying with this id, by expiry and class."""
+        return self._chains[conid]
 
     def by_conid(self, conid: int) -> Option | None:
         """The contract with this id, if it is listed."""

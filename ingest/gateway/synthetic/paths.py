@@ -7,9 +7,12 @@ Days are numbered by weekday since 2000-01-03. Holidays have a number too, and n
 on them is part of the next opening gap.
 """
 
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property, lru_cache
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +36,7 @@ _MARKET_VOL = 0.14
 _OVERNIGHT_SHARE = 0.3
 _LEVERAGE = -0.6
 _LONG_RUN_YEARS = 0.35
+_INDEX_LIQUIDITY = 4.0
 
 
 def day_number(day: date) -> int:
@@ -93,10 +97,32 @@ class SessionPath:
         )
 
 
-class UnderlyingPath:
-    """Price and volatility of one underlying."""
+class Terms(NamedTuple):
+    """From the day numbered ``first`` on, a price is ``factor * price + shift`` of the price in final terms."""
 
-    def __init__(self, spec: UnderlyingSpec, market: MarketFactor) -> None:
+    first: int
+    factor: float
+    shift: float
+
+
+FINAL_TERMS = Terms(-1, 1.0, 0.0)
+
+
+class UnderlyingPath:
+    """Price and volatility of one underlying.
+
+    Every price is in the terms of its own day, as it would have stood on a screen; `terms` say which, in the order of
+    their days. `in_terms` looks at the same path in the terms of one day throughout.
+    """
+
+    def __init__(
+        self,
+        spec: UnderlyingSpec,
+        market: MarketFactor,
+        terms: Sequence[Terms] = (FINAL_TERMS,),
+        *,
+        index_vol: float | None = None,
+    ) -> None:
         self.symbol = spec.symbol
         self._market = market
         traits = np.random.default_rng(word(market.seed, "traits", spec.symbol))
@@ -107,9 +133,41 @@ class UnderlyingPath:
         self.smile = float(traits.uniform(0.6, 1.1))
         self.liquidity = float(np.exp(traits.normal(0.0, 0.8)))
         self.cycle = int(traits.integers(0, 3))
+        if index_vol is not None:
+            # an index is little but the market, and its options trade as much as those of the busiest stocks
+            self.base_vol, self.beta, self.liquidity = index_vol, 1.0, _INDEX_LIQUIDITY
         market_vol = min(self.beta * _MARKET_VOL, 0.9 * self.base_vol)
         self._weights = (market_vol / self.base_vol, (1 - (market_vol / self.base_vol) ** 2) ** 0.5)
+        self._terms = tuple(terms)
         self._sessions: dict[date, SessionPath] = {}
+        self._views: dict[tuple[float, float], Self] = {}
+
+    def in_terms(self, factor: float, shift: float) -> Self:
+        """The same path with every price as ``factor * price + shift`` of the price in final terms."""
+        terms = (Terms(-1, factor, shift),)
+        if terms == self._terms:
+            return self
+        view = self._views.get((factor, shift))
+        if view is None:
+            _ = self._daily  # drawn once, for all views
+            view = self._views[factor, shift] = copy(self)
+            view._terms, view._sessions, view._views = terms, {}, {}
+            view.level = factor * self.level + shift
+        return view
+
+    def in_terms_of(self, day: date) -> Self:
+        """The same path with every price in the terms of `day`."""
+        terms = self._terms[np.searchsorted([one.first for one in self._terms], day_number(day), side="right") - 1]
+        return self.in_terms(terms.factor, terms.shift)
+
+    def _dollars(self, log_price: Floats, numbers: npt.ArrayLike) -> Floats:
+        """Prices in the terms of the days numbered `numbers`."""
+        prices = np.exp(log_price)
+        if self._terms == (FINAL_TERMS,):
+            return np.asarray(prices)
+        firsts, factors, shifts = np.array(self._terms).T
+        rows = np.searchsorted(firsts, numbers, side="right") - 1
+        return np.asarray(factors[rows] * prices + shifts[rows])
 
     @cached_property
     def _daily(self) -> tuple[Floats, Floats, Floats]:
@@ -131,11 +189,13 @@ class UnderlyingPath:
 
     def close(self, day: date) -> float:
         """The unrounded price at the end of `day`, dollars."""
-        return float(np.exp(self._daily[1][day_number(day)]))
+        number = day_number(day)
+        return float(self._dollars(self._daily[1][number], number))
 
     def closes(self, first: int, last: int) -> Floats:
         """Prices at the end of the days numbered `first` to `last`, both included, dollars."""
-        return np.exp(self._daily[1][max(first, 0) : last + 1])
+        numbers = np.arange(max(first, 0), last + 1)
+        return self._dollars(self._daily[1][numbers], numbers)
 
     def short_vol(self, day: date, fraction: float = 1.0) -> float:
         """Annualised volatility of the coming days, as it stands at `fraction` of the session of `day`."""
@@ -149,7 +209,7 @@ class UnderlyingPath:
         returns = np.diff(self._daily[1][number - 31 : number])
         return float(returns.std() * SESSIONS_PER_YEAR**0.5)
 
-    def atm_variance(self, short_vol: float, years: float | Floats) -> Floats:
+    def atm_variance(self, short_vol: float | Floats, years: float | Floats) -> Floats:
         """Total variance at the money: the short volatility fades into the symbol's own over about four months."""
         t = np.asarray(years, dtype=np.float64)
         fading = _LONG_RUN_YEARS * (1 - np.exp(-t / _LONG_RUN_YEARS))
@@ -174,7 +234,8 @@ class UnderlyingPath:
         )
         scale = self.short_vol(session.trade_date) * ((1 - _OVERNIGHT_SHARE) / SESSIONS_PER_YEAR) ** 0.5
         line = log_open + (log_close - log_open) * np.linspace(0.0, 1.0, minutes + 1)
-        return SessionPath(session.open.timestamp(), minutes, np.asarray(line + scale * bridge))
+        prices = self._dollars(line + scale * bridge, number)
+        return SessionPath(session.open.timestamp(), minutes, np.asarray(np.log(prices)))
 
 
 def session_fraction(session: Session, instant: datetime) -> float:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from ingest.gateway.synthetic.chain import SyntheticSeries
 from ingest.gateway.synthetic.paths import session_fraction
 from ingest.gateway.synthetic.smile import total_variance
 from ingest.gateway.world import Model, Quote
-from ingest.sessions import Session, session_on
+from ingest.sessions import Session
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,15 +49,17 @@ def _on_grid(value: Floats, min_tick: float, rounding: np.ufunc, tolerance: floa
 
 
 def life_years(series: SyntheticSeries, instant: datetime | float | Floats) -> float | Floats:
-    """Years from `instant` (or seconds since 1970) to the close of the last trading day."""
-    last = session_on(series.last_trade_date)
-    assert last is not None, "expiries are made of sessions"
+    """Years from `instant` (or seconds since 1970) to the expiry."""
     seconds = instant.timestamp() if isinstance(instant, datetime) else instant
-    return np.maximum((last.close.timestamp() - seconds) / _YEAR_SECONDS, _SHORTEST_LIFE)
+    return np.maximum((series.ends - seconds) / _YEAR_SECONDS, _SHORTEST_LIFE)
 
 
 def implied_vol(
-    series: SyntheticSeries, spot: float | Floats, years: float | Floats, short_vol: float, model: ModelSettings
+    series: SyntheticSeries,
+    spot: float | Floats,
+    years: float | Floats,
+    short_vol: float | Floats,
+    model: ModelSettings,
 ) -> Floats:
     """Of the surface, by strike; `spot` and `years` broadcast against the strikes."""
     path = series.path
@@ -67,7 +70,11 @@ def implied_vol(
 
 
 def theoretical(
-    series: SyntheticSeries, spot: float | Floats, years: float | Floats, short_vol: float, model: ModelSettings
+    series: SyntheticSeries,
+    spot: float | Floats,
+    years: float | Floats,
+    short_vol: float | Floats,
+    model: ModelSettings,
 ) -> Floats:
     """Values by right and strike, dollars, shape (2, strikes); never below what exercising at once is worth."""
     iv = implied_vol(series, spot, years, short_vol, model)
@@ -77,7 +84,10 @@ def theoretical(
 
 
 class SeriesQuotes:
-    """All quotes of one series at one instant of a session. Deterministic in (seed, series, whole second)."""
+    """All quotes of one series at one instant of a session. Deterministic in (seed, series, whole second).
+
+    An adjusted series is worth what its old deliverable is; its model names the price of the underlying's share.
+    """
 
     def __init__(
         self,
@@ -91,25 +101,20 @@ class SeriesQuotes:
         fraction = session_fraction(session, instant)
         prices = series.path.session(session)
         self.spot = float(prices.prices(fraction))
+        self._stock = float(series.stock.session(session).prices(fraction))
         seconds = session.open.timestamp() + fraction * (session.close - session.open).total_seconds()
         years = life_years(series, seconds)
         short_vol = series.path.short_vol(session.trade_date, fraction)
-        iv = np.broadcast_to(implied_vol(series, self.spot, years, short_vol, model), (2, len(series.strikes)))
-        greeks = pricing.value(self.spot, series.strikes, years, iv, _CALLS, model.rate, model.dividend_yield)
-        intrinsic = np.maximum(np.where(_CALLS, 1.0, -1.0) * (self.spot - series.strikes), 0.0)
-        values = np.maximum(greeks.price, intrinsic)
-        half = _half_spread(series, seed, values, greeks.vega, series.strikes, self.spot)
-        bid = tick_below(values - half, series.min_tick)
-        ask = tick_above(values + half, series.min_tick)
-        no_bid = bid < series.min_tick
+        seen = two_sided(series, seed, self.spot, years, short_vol, model)
+        iv, greeks, values = seen.iv, seen.greeks, seen.values
         minute = np.uint64(int(seconds // 60))
         sizes = uniform(contract_words(series, seed, "sizes") ^ mix(np.array([minute]))[:, None])
-        bid_size = np.where(no_bid, 0, 1 + np.floor(60 * sizes**2))
+        bid_size = np.where(np.isnan(seen.bid), 0, 1 + np.floor(60 * sizes**2))
         ask_size = 1 + np.floor(60 * (1 - sizes) ** 2)
         done = np.floor(today.trades * fraction ** (1 / today.hurry) + 1e-9).astype(np.int64)
-        last = _last_prices(series, session, today, done, model)
-        self._bid = np.where(no_bid, np.nan, np.round(bid, 2)).tolist()
-        self._ask = np.round(ask, 2).tolist()
+        last = last_prices(series, session, today, done, model)
+        self._bid = seen.bid.tolist()
+        self._ask = seen.ask.tolist()
         self._sizes = (bid_size.astype(int).tolist(), ask_size.astype(int).tolist())
         self._last = last.tolist()
         self._trade_size = today.size.tolist()
@@ -130,12 +135,45 @@ class SeriesQuotes:
             last=None if last != last else last,
             last_size=0 if last != last else self._trade_size[side][position],
             volume=self._volume[side][position],
-            model=Model(iv, delta, price, 0.0, gamma, vega, theta, self.spot),
+            model=Model(iv, delta, price, 0.0, gamma, vega, theta, self._stock),
         )
 
 
+class TwoSided(NamedTuple):
+    """Both sides of the market in every contract, with the model behind them; a bid is NaN where there is none."""
+
+    iv: Floats
+    greeks: pricing.Valuation
+    values: Floats
+    bid: Floats
+    ask: Floats
+
+
+def two_sided(
+    series: SyntheticSeries,
+    seed: int,
+    spot: float | Floats,
+    years: float | Floats,
+    short_vol: float | Floats,
+    model: ModelSettings,
+) -> TwoSided:
+    """By right and strike, shape (2, strikes); of n instants, shape (n, 2, strikes).
+
+    `spot`, `years` and `short_vol` are numbers, or arrays of shape (n, 1, 1).
+    """
+    surface = implied_vol(series, spot, years, short_vol, model)
+    iv = np.broadcast_to(surface, np.broadcast_shapes(surface.shape, _CALLS.shape))
+    greeks = pricing.value(spot, series.strikes, years, iv, _CALLS, model.rate, model.dividend_yield)
+    intrinsic = np.maximum(np.where(_CALLS, 1.0, -1.0) * (spot - series.strikes), 0.0)
+    values = np.maximum(greeks.price, intrinsic)
+    half = _half_spread(series, seed, values, greeks.vega, series.strikes, spot)
+    bid = tick_below(values - half, series.min_tick)
+    ask = tick_above(values + half, series.min_tick)
+    return TwoSided(iv, greeks, values, np.where(bid < series.min_tick, np.nan, np.round(bid, 2)), np.round(ask, 2))
+
+
 def _half_spread(
-    series: SyntheticSeries, seed: int, values: Floats, vega: Floats, strikes: Floats, spot: float
+    series: SyntheticSeries, seed: int, values: Floats, vega: Floats, strikes: Floats, spot: float | Floats
 ) -> Floats:
     """Half the distance of bid and ask before rounding: wider for dear, for volatile and for distant contracts."""
     distance = np.minimum(np.abs(np.log(strikes / spot)) / 0.15, 4.0)
@@ -144,7 +182,7 @@ def _half_spread(
     return np.asarray(thin * mood * (0.3 * series.min_tick + 0.006 * values + 0.35 * vega * (1 + 0.5 * distance)))
 
 
-def _last_prices(
+def last_prices(
     series: SyntheticSeries, session: Session, today: Activity, done: npt.NDArray[np.int64], model: ModelSettings
 ) -> Floats:
     """Price of the latest trade: today's, else the value at the open (a stale price), else NaN (never traded)."""

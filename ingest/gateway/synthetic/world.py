@@ -1,9 +1,8 @@
 """The synthetic world: what a subscriber asks, answered from paths, surface and activity."""
 
-import itertools
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from datetime import date, datetime, time
 from typing import Generic, TypeVar
 
@@ -11,26 +10,36 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.gateway.errors import GatewayError
-from ingest.gateway.instruments import (
-    Instrument,
-    Option,
-    OptionSeries,
-    Underlying,
-    UnderlyingSpec,
-    underlying_conids,
-    word,
-)
+from ingest.gateway.instruments import Instrument, Option, OptionSeries, Underlying, UnderlyingSpec, word
 from ingest.gateway.synthetic.activity import Activity, activity, open_interest
-from ingest.gateway.synthetic.chain import SyntheticSeries
+from ingest.gateway.synthetic.bars import (
+    index_levels,
+    one_contract,
+    option_quotes,
+    option_trades,
+    stock_quotes,
+    stock_trades,
+)
+from ingest.gateway.synthetic.chain import SyntheticSeries, list_chain
+from ingest.gateway.synthetic.events import CorporateAction
 from ingest.gateway.synthetic.listing import Listing
-from ingest.gateway.synthetic.paths import MarketFactor, UnderlyingPath, session_fraction
+from ingest.gateway.synthetic.paths import session_fraction
 from ingest.gateway.synthetic.quotes import ModelSettings, SeriesQuotes, life_years, theoretical, tick_below
-from ingest.gateway.world import Bar, Quote, Volatility
-from ingest.sessions import NEW_YORK, Session, new_york, previous_session, session_on, sessions_between
+from ingest.gateway.synthetic.stock import shares_traded, sides
+from ingest.gateway.synthetic.underlyings import FIRST_DATE, LAST_DATE, list_underlyings
+from ingest.gateway.world import (
+    NO_QUOTE,
+    NO_QUOTE_TICKS,
+    NO_TRADE_TICKS,
+    Floats,
+    Quote,
+    QuoteTicks,
+    TradeTicks,
+    Volatility,
+)
+from ingest.sessions import NEW_YORK, Session, new_york, previous_session, session_on
 
-FIRST_DATE, LAST_DATE = date(2005, 1, 1), date(2030, 12, 31)
 _IMPLIED_VOL_YEARS = 30 / 365
-_BAR_POINTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
@@ -57,8 +66,16 @@ class Cache(Generic[_K, _V]):
 class SyntheticWorld:
     """A Black-Scholes market: correlated underlyings, an arbitrage-free smile, spreads, zero-bid wings, stale trades.
 
-    Deterministic in (seed, symbol, instant to the second), for all dates from 2005 to 2030. Raises `GatewayError` for
-    an empty or ambiguous list of underlyings.
+    Deterministic in (seed, symbol, instant to the second), for all dates from 2005 to 2030. `actions` are placed on
+    their effective dates, for those underlyings that this world has; `minis` are the symbols that list options on 10
+    shares too. Raises `GatewayError` for underlyings that are none, ambiguous or unknown.
+
+    The morning of an effective date. The chain is in the new terms from midnight on, and so is tick 9 of the underlying
+    and of the options. Open interest is not: what is published that morning is still the previous session's, contract
+    by contract as they were called then. A contract whose class, expiry and strike did not exist has no value that day,
+    one whose name another contract had before shows that one's; on the next morning every contract has its own, a
+    split's times N. The ids of the day before are still known on that day, with their last open interest and no market.
+    Frozen quotes before the open are those that stood at the last close, in the terms and under the names of then.
     """
 
     name = "synthetic"
@@ -71,26 +88,17 @@ class SyntheticWorld:
         oi_published_at: time = time(4, 0),
         rate: float = 0.0,
         dividend_yield: float = 0.0,
+        actions: Sequence[CorporateAction] = (),
+        minis: Sequence[str] = (),
     ) -> None:
-        if not specs:
-            raise GatewayError("the world 'synthetic' needs at least one symbol, as in --symbols AAPL,MSFT")
-        specs = sorted(specs, key=lambda spec: spec.symbol)
-        if repeated := {a.symbol for a, b in itertools.pairwise(specs) if a.symbol == b.symbol}:
-            raise GatewayError(f"symbols: {', '.join(sorted(repeated))} given twice; name each underlying once")
-        conids = underlying_conids(list(specs))
-        if len(set(conids.values())) < len(conids):
-            raise GatewayError("symbols: two underlyings have the same contract id; check the universe file")
         self._seed = seed
         self._oi_published_at = oi_published_at
         self._model = ModelSettings(rate, dividend_yield)
-        market = MarketFactor(seed)
-        self._underlyings = {
-            spec.symbol: Underlying(conids[spec.symbol], spec.symbol, spec.sec_type, spec.primary_exchange)
-            for spec in specs
-        }
-        self._by_conid = {underlying.conid: underlying for underlying in self._underlyings.values()}
-        self._paths = {spec.symbol: UnderlyingPath(spec, market) for spec in specs}
+        self._listed = list_underlyings(specs, seed, actions, minis)
+        self._by_symbol = {symbol: listed for listed in self._listed for symbol in listed.symbols}
+        self._by_conid = {listed.conid: listed for listed in self._listed}
         self._listings: Cache[date, Listing] = Cache(3)
+        self._chains: Cache[tuple[int, date], list[SyntheticSeries]] = Cache(64)
         self._quotes: Cache[tuple[OptionSeries, date, float], SeriesQuotes] = Cache(1024)
         self._activities: Cache[tuple[OptionSeries, date], Activity] = Cache(2048)
         self._open_interests: Cache[tuple[OptionSeries, date], list[list[int]]] = Cache(8192)
@@ -98,36 +106,50 @@ class SyntheticWorld:
 
     def check(self, now: datetime) -> None:
         """Raise `GatewayError` for a date before 2005 or after 2030."""
-        day = now.astimezone(NEW_YORK).date()
+        day = _date_of(now)
         if not FIRST_DATE <= day <= LAST_DATE:
             raise GatewayError(
                 f"the synthetic world knows {FIRST_DATE} to {LAST_DATE}, not {day}; set the market clock (--at) within"
             )
 
-    def underlyings(self) -> Sequence[Underlying]:
-        """All underlyings, by symbol."""
-        return list(self._underlyings.values())
+    def underlyings(self, now: datetime | None = None) -> Sequence[Underlying]:
+        """All underlyings as they are called at `now` (None: in the end), by symbol."""
+        day = _date_of(now) if now is not None else LAST_DATE
+        return sorted((listed.on(day) for listed in self._listed), key=lambda one: one.symbol)
 
-    def underlying(self, symbol: str) -> Underlying | None:
-        """The underlying with this symbol."""
-        return self._underlyings.get(symbol)
+    def underlying(self, symbol: str, now: datetime | None = None) -> Underlying | None:
+        """The underlying that is called `symbol` at `now` (None: at some time)."""
+        listed = self._by_symbol.get(symbol)
+        if listed is None:
+            return None
+        if now is None:
+            return replace(listed.on(LAST_DATE), symbol=symbol)
+        found = listed.on(_date_of(now))
+        return found if found.symbol == symbol else None
 
     def series(self, underlying: Underlying, now: datetime) -> Sequence[OptionSeries]:
-        """The series listed on the clock's New York date, by expiry."""
-        return self._listing(now).chain(underlying.symbol)
+        """The series listed on the clock's New York date, by expiry; none under a symbol of another time."""
+        listing = self._listing(now)
+        if self._by_conid[underlying.conid].on(listing.day).symbol != underlying.symbol:
+            return []
+        return listing.chain(underlying.conid)
 
     def by_conid(self, conid: int, now: datetime) -> Instrument | None:
-        """The underlying or listed contract with this id."""
-        return self._by_conid.get(conid) or self._listing(now).by_conid(conid)
+        """The underlying or listed contract with this id, on an effective date also that of a contract of before."""
+        if conid in self._by_conid:
+            return self._by_conid[conid].on(_date_of(now))
+        return self._listing(now).by_conid(conid) or self._replaced(conid, _date_of(now))
 
     def contract_count(self, now: datetime) -> int:
         """How many option contracts are listed."""
         return len(self._listing(now))
 
     def option_quote(self, option: Option, instant: datetime) -> Quote:
-        """The quote at `instant`, which lies in a session or is its close."""
+        """The quote at `instant`, which lies in a session or is its close; none while other terms are in force."""
         series = _synthetic(option)
         session = _session_of(instant)
+        if not series.since <= session.trade_date < series.until:
+            return NO_QUOTE
         fraction = session_fraction(session, instant)
         quotes = self._quotes.get(
             (series, session.trade_date, fraction),
@@ -138,100 +160,115 @@ class SyntheticWorld:
         return quotes.quote(option.side, option.position)
 
     def underlying_quote(self, underlying: Underlying, instant: datetime) -> Quote:
-        """The quote at `instant`; a cent or two wide."""
-        path = self._paths[underlying.symbol]
+        """The quote at `instant`, a cent or two wide; of an index, which is not traded, the level alone."""
+        listed = self._by_conid[underlying.conid]
+        path, index = listed.path, listed.spec.sec_type == "IND"
         session = _session_of(instant)
         fraction = session_fraction(session, instant)
         prices = path.session(session)
         spot = float(prices.prices(fraction))
         seen = np.exp(prices.log_price[: int(fraction * prices.minutes) + 1])
-        half = 0.004 + 0.00004 * spot
+        opened, high, low = (round(float(one), 2) for one in (seen[0], max(seen.max(), spot), min(seen.min(), spot)))
+        if index:
+            return Quote(last=round(spot, 2), open=opened, high=high, low=low)
+        bid, ask = sides(spot)
         second = int(fraction * prices.minutes * 60)
         sizes = word(self._seed, "sizes", underlying.symbol, session.trade_date, second // 5)
-        shares = word(self._seed, "shares", underlying.symbol, session.trade_date) % 1000
-        volume = path.liquidity * 4e6 * (0.6 + shares / 1000) * (0.35 * fraction**0.5 + 0.65 * fraction)
+        volume = shares_traded(path, self._seed, underlying.symbol, session.trade_date, fraction)
         return Quote(
-            bid=math.floor((spot - half) * 100) / 100,
+            bid=float(bid),
             bid_size=1 + sizes % 20,
-            ask=math.ceil((spot + half) * 100) / 100,
+            ask=float(ask),
             ask_size=1 + sizes // 64 % 20,
             last=round(spot, 2),
             last_size=1 + sizes // 4096 % 9,
             volume=int(volume),
-            open=round(float(seen[0]), 2),
-            high=round(max(float(seen.max()), spot), 2),
-            low=round(min(float(seen.min()), spot), 2),
+            open=opened,
+            high=high,
+            low=low,
         )
 
     def previous_close(self, instrument: Instrument, now: datetime) -> float | None:
-        """The close before the clock's date; an option's is the value at that close, None before its listing."""
-        before = previous_session(now.astimezone(NEW_YORK).date())
+        """The close before the clock's date, in that date's terms; an option's is the value at that close.
+
+        None before an option's listing, and for one whose terms are over.
+        """
+        today = _date_of(now)
+        before = previous_session(today)
         if not isinstance(instrument, Option):
-            return round(self._paths[instrument.symbol].close(before.trade_date), 2)
+            return round(self._by_conid[instrument.conid].path.in_terms_of(today).close(before.trade_date), 2)
         series = _synthetic(instrument)
-        if before.trade_date < series.listed_on:
+        if before.trade_date < series.listed_on or today >= series.until:
             return None
         closes = self._closes.get((series, before.trade_date), lambda: self._closing_values(series, before))
         return closes[instrument.side][instrument.position]
 
     def open_interest(self, option: Option, now: datetime) -> int | None:
-        """After the latest session that has been published: from the next session's morning on."""
+        """After the latest session that has been published: from the next session's morning on.
+
+        Of a session in other terms: what its stamp says of this name, None where it has no such contract.
+        """
         series = _synthetic(option)
-        today = now.astimezone(NEW_YORK).date()
+        today = _date_of(now)
         published = previous_session(today)
         if session_on(today) is None or now < new_york(today, self._oi_published_at):
             published = previous_session(published.trade_date)
         day = published.trade_date
+        if day >= series.until:
+            return None
+        if day < series.since:
+            namesake = self._namesake(option, day)
+            return self.open_interest(namesake, now) if namesake is not None else None
         values = self._open_interests.get((series, day), lambda: open_interest(series, self._seed, day).tolist())
         return values[option.side][option.position]
 
     def volatility(self, underlying: Underlying, instant: datetime) -> Volatility | None:
         """Of the last 30 sessions, and of the surface at 30 days."""
-        path = self._paths[underlying.symbol]
-        day = instant.astimezone(NEW_YORK).date()
-        variance = path.atm_variance(path.short_vol(day), _IMPLIED_VOL_YEARS)
+        path = self._by_conid[underlying.conid].path
+        day = _date_of(instant)
+        session = session_on(day)
+        short_vol = path.short_vol(day, session_fraction(session, instant) if session is not None else 1.0)
+        variance = path.atm_variance(short_vol, _IMPLIED_VOL_YEARS)
         return Volatility(round(path.historical_vol(day), 6), round(float(np.sqrt(variance / _IMPLIED_VOL_YEARS)), 6))
 
-    def daily_bars(self, instrument: Instrument, what: str, first: date, last: datetime) -> list[Bar]:
-        """One bar a session that has opened by `last`; an option's from the day it was listed."""
+    def quote_ticks(self, instrument: Instrument, session: Session, looks: Floats) -> QuoteTicks:
+        """Bid and ask at `looks`; none of an index, and of an option none outside its terms."""
+        if not isinstance(instrument, Option):
+            listed = self._by_conid[instrument.conid]
+            return NO_QUOTE_TICKS if listed.spec.sec_type == "IND" else stock_quotes(listed.path, session, looks)
+        series = _synthetic(instrument)
+        if not series.since <= session.trade_date < series.until:
+            return NO_QUOTE_TICKS
+        contract = one_contract(series, instrument.position)
+        return option_quotes(contract, instrument.side, self._seed, session, looks, self._model)
+
+    def trade_ticks(self, instrument: Instrument, session: Session, looks: Floats) -> TradeTicks:
+        """An option's trades one by one, an underlying's price and volume at `looks`."""
+        if not isinstance(instrument, Option):
+            listed = self._by_conid[instrument.conid]
+            if listed.spec.sec_type == "IND":
+                return index_levels(listed.path, session, looks)
+            return stock_trades(listed.path, self._seed, listed.on(session.trade_date).symbol, session, looks)
+        series = _synthetic(instrument)
+        if not series.since <= session.trade_date < series.until:
+            return NO_TRADE_TICKS
+        contract = one_contract(series, instrument.position)
+        return option_trades(contract, instrument.side, self._seed, session, float(looks[-1]), self._model)
+
+    def history_from(self, instrument: Instrument) -> date:
+        """An option's terms begin with its listing, or with the corporate action that gave it these."""
+        if not isinstance(instrument, Option):
+            return FIRST_DATE
+        series = _synthetic(instrument)
+        return max(series.listed_on, series.since, FIRST_DATE)
+
+    def split_ratio(self, instrument: Instrument, day: date, now: date) -> float:
+        """By the corporate actions between the dates; 1 for an option, which has a history in its own terms only."""
         if isinstance(instrument, Option):
-            first = max(first, _synthetic(instrument).listed_on)
-        sessions = sessions_between(max(first, FIRST_DATE), last.astimezone(NEW_YORK).date())
-        bars: list[Bar] = []
-        for session in sessions:
-            if session.open > last:
-                break
-            until = min(last, session.close)
-            if isinstance(instrument, Option):
-                bar = self._option_bar(instrument, what, session, until)
-            else:
-                bar = self._underlying_bar(instrument, what, session, until)
-            bars += [bar] if bar is not None else []
-        return bars
-
-    def _underlying_bar(self, underlying: Underlying, what: str, session: Session, until: datetime) -> Bar:
-        quote = self.underlying_quote(underlying, until)
-        assert quote.open is not None
-        assert quote.high is not None
-        assert quote.low is not None
-        assert quote.last is not None
-        volume = quote.volume if what == "TRADES" and quote.volume else 0
-        average = round((quote.open + quote.high + quote.low + quote.last) / 4, 4)
-        return Bar(session.trade_date, quote.open, quote.high, quote.low, quote.last, volume, average, volume // 100)
-
-    def _option_bar(self, option: Option, what: str, session: Session, until: datetime) -> Bar | None:
-        length = until - session.open
-        quotes = [self.option_quote(option, session.open + length * point) for point in _BAR_POINTS]
-        volume = quotes[-1].volume or 0
-        if what == "TRADES":
-            prices = [quote.last for quote in quotes if quote.volume and quote.last is not None]
-        else:
-            prices = [round(((quote.bid or 0.0) + quote.ask) / 2, 4) for quote in quotes if quote.ask is not None]
-            volume = 0
-        if not prices:
-            return None
-        average = round(sum(prices) / len(prices), 4)
-        return Bar(session.trade_date, prices[0], max(prices), min(prices), prices[-1], volume, average, len(prices))
+            return 1.0
+        listed = self._by_conid[instrument.conid]
+        before, after = (listed.regimes[listed.number(one)].factor for one in (day, now))
+        return before / after
 
     def _closing_values(self, series: SyntheticSeries, session: Session) -> list[list[float]]:
         path = series.path
@@ -247,10 +284,35 @@ class SyntheticWorld:
         return self._activities.get((series, day), lambda: activity(series, self._seed, day))
 
     def _listing(self, now: datetime) -> Listing:
-        day = now.astimezone(NEW_YORK).date()
         self.check(now)
-        pairs = [(self._underlyings[symbol], path) for symbol, path in self._paths.items()]
-        return self._listings.get(day, lambda: Listing(day, pairs))
+        day = _date_of(now)
+        return self._listings.get(day, lambda: Listing(day, self._listed))
+
+    def _chain(self, conid: int, day: date) -> list[SyntheticSeries]:
+        """The chain of one underlying on a day that need not be the clock's."""
+        return self._chains.get((conid, day), lambda: list_chain(self._by_conid[conid], day))
+
+    def _namesake(self, option: Option, day: date) -> Option | None:
+        """What had the name of `option` on `day`."""
+        wanted = option.series
+        for series in self._chain(wanted.underlying.conid, day):
+            if (series.trading_class, series.multiplier, series.expiry) == (
+                wanted.trading_class,
+                wanted.multiplier,
+                wanted.expiry,
+            ):
+                return series.find(option.strike, option.right)
+        return None
+
+    def _replaced(self, conid: int, day: date) -> Option | None:
+        """The contract with this id that was listed before the events of `day`."""
+        for listed in self._listed:
+            if listed.regimes[listed.number(day)].starts == day:
+                for series in self._chain(listed.conid, previous_session(day).trade_date):
+                    sides, positions = np.nonzero(series.conids == conid)
+                    if sides.size:
+                        return series.at(int(sides[0]), int(positions[0]))
+        return None
 
 
 def _synthetic(option: Option) -> SyntheticSeries:
@@ -259,7 +321,11 @@ def _synthetic(option: Option) -> SyntheticSeries:
     return series
 
 
+def _date_of(instant: datetime) -> date:
+    return instant.astimezone(NEW_YORK).date()
+
+
 def _session_of(instant: datetime) -> Session:
-    session = session_on(instant.astimezone(NEW_YORK).date())
+    session = session_on(_date_of(instant))
     assert session is not None, "quotes are asked for at moments of a session"
     return session
