@@ -4,7 +4,16 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
+# The library that talks to IB. `make setup CLIENT=ib_async` (or demo, dashboard) takes ib_insync's successor, in an
+# environment of its own: each of the two installs a module `eventkit`. Lint and the whole of the tests need the default.
+CLIENT := ib_insync
+ifeq ($(CLIENT),ib_insync)
 VENV := .venv
+PINS := requirements.lock
+else
+VENV := .venv-$(CLIENT)
+PINS := requirements-$(CLIENT).lock
+endif
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 STAMP := $(VENV)/.chainlake-ready
@@ -15,7 +24,10 @@ PYTHON ?= python3.13 python3.12 python3.11 python3 python
 # Test processes. Two suit two cores; with more, set as many as there are cores.
 WORKERS ?= 2
 LAKE ?= data/demo
-LOCK := --universal --python-version 3.11 --extra dev --no-annotate --no-emit-index-url --no-emit-find-links
+# Tests to run; all of them when it is empty.
+TESTS :=
+LOCK := --universal --python-version 3.11 --no-annotate --no-emit-index-url --no-emit-find-links \
+  --custom-compile-command "make lock"
 
 # dbt, as the SQL linter runs it: in memory, and without telling its makers.
 DBT_OFFLINE := CHAINLAKE_DBT_DATABASE=:memory: DBT_SEND_ANONYMOUS_USAGE_STATS=false
@@ -27,18 +39,18 @@ CLIENT_STAMPS := $(CLIENTS:%=$(CLIENT_VENVS)/%/.ready)
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help setup demo test test-slow test-clients lint format typecheck bench dashboard lock clean
+.PHONY: help setup demo test test-slow test-clients test-ib-async lint format typecheck bench dashboard lock clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Make or update the environment in .venv from requirements.lock
+setup: $(STAMP) ## Make or update the environment: .venv, or .venv-ib_async with CLIENT=ib_async
 
 demo: $(STAMP) ## Record one simulated trading day, end to end, into data/demo
 	$(BIN)/chainlake demo
 
 test: $(STAMP) ## Run the tests, without those marked slow
-	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile
+	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile $(TESTS)
 
 test-slow: $(STAMP) ## Run the slow tests: soak, scale and fault storms
 	$(PY) -m pytest -q -m slow --timeout 3600
@@ -50,6 +62,10 @@ test-clients: $(STAMP) $(CLIENT_STAMPS) ## Run the conformance suite of the simu
 	  (cd tests/clients && ../../$(CLIENT_VENVS)/$$client/bin/python -m pytest -q) || failed="$$failed $$client"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "The conformance suite failed by:$$failed" >&2; exit 1; fi
+
+# These are the tests that reach a gateway through ingest.broker.
+test-ib-async: ## Run the broker, capture and discovery tests with ib_async
+	$(MAKE) CLIENT=ib_async TESTS=tests/ingest test
 
 lint: $(STAMP) ## Check style, formatting, layers, types and SQL
 	$(PY) -m ruff check .
@@ -73,19 +89,22 @@ dashboard: $(STAMP) ## Serve the dashboard of LAKE (default data/demo) on 127.0.
 
 lock: $(STAMP) ## Renew requirements.lock; UPGRADE=--upgrade takes newer versions
 	@$(PY) -m uv --version >/dev/null 2>&1 || $(PY) -m pip install --quiet uv
-	$(PY) -m uv pip compile $(LOCK) $(UPGRADE) --custom-compile-command "make lock" -o requirements.lock pyproject.toml
+	$(PY) -m uv pip compile $(LOCK) $(UPGRADE) --extra dev -o requirements.lock pyproject.toml
+	cp requirements.lock requirements-ib_async.lock
+	$(PY) -m uv pip compile $(LOCK) --extra dev --extra ib-async --no-emit-package ib-insync --no-emit-package eventkit \
+	  -o requirements-ib_async.lock pyproject.toml
 	for client in $(CLIENTS); do \
-	  $(PY) -m uv pip compile $(filter-out --extra dev,$(LOCK)) $(UPGRADE) --custom-compile-command "make lock" \
+	  $(PY) -m uv pip compile $(LOCK) $(UPGRADE) \
 	    -o tests/clients/requirements/$$client.txt tests/clients/requirements/$$client.in || exit 1; \
 	done
 
 clean: ## Remove the environment and caches; lakes and state stay
-	rm -rf $(VENV) $(CLIENT_VENVS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-ib_async $(CLIENT_VENVS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf dbt_project/target dbt_project/logs logs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # uv is only a faster pip here. It does not read pip's configuration, so where it cannot reach an index pip may.
-$(STAMP): pyproject.toml requirements.lock
+$(STAMP): pyproject.toml $(PINS)
 	@set -e; \
 	if ! $(PY) -c '$(SUPPORTED)' 2>/dev/null; then \
 	  chosen=''; \
@@ -104,8 +123,8 @@ $(STAMP): pyproject.toml requirements.lock
 	    exit 1; \
 	  fi; \
 	fi; \
-	if command -v uv >/dev/null && uv pip install --quiet --python $(PY) -r requirements.lock; then :; else \
-	  $(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock; \
+	if command -v uv >/dev/null && uv pip install --quiet --python $(PY) -r $(PINS); then :; else \
+	  $(PY) -m pip install --quiet --disable-pip-version-check -r $(PINS); \
 	fi; \
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .; \
 	touch $@; \

@@ -69,6 +69,7 @@ def demo_settings(settings: Settings, port: int, all_contracts: bool) -> Setting
         update={
             "host": "127.0.0.1",
             "port": port,
+            "gateways": (),
             "lines": LINES,
             "messages_per_second": float(MESSAGES_PER_SECOND),
         }

@@ -13,8 +13,10 @@ from prefect import flow, get_run_logger, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.steps import Workplace, desk, rollup
+from flows.steps import Workplace, desk, reuse_frozen, rollup
 from ingest.clock import sleep_until
+from ingest.discovery import Mode
+from ingest.errors import BrokerUnreachable
 from ingest.runs import Run
 from ingest.sessions import NEW_YORK, Session, previous_session, session_on
 from ingest.settings import Settings, load
@@ -23,14 +25,27 @@ from lake.store import Lake
 
 @flow(name="discover")
 async def discover_flow(
-    trade_date: date | None = None, symbols: list[str] | None = None, config: Path | None = None
+    trade_date: date | None = None,
+    symbols: list[str] | None = None,
+    config: Path | None = None,
+    mode: Mode = "freeze",
 ) -> State[Any] | list[str]:
-    """Freeze the day's contract set."""
+    """Freeze the day's contract set; ``prewarm`` only asks what is listed, ``refresh`` only adds.
+
+    Where the broker cannot be reached, the last set is frozen again: the day's slots need one.
+    """
     session = _session(trade_date)
     if session is None:
         return _skipped("no session of XNYS")
-    async with desk(_work(config, symbols)) as place:
-        return _said([await place.discover(session)])
+    work = _work(config, symbols)
+    try:
+        async with desk(work) as place:
+            return _said([await place.discover(session, mode=mode)])
+    except BrokerUnreachable as lost:
+        if mode != "freeze":
+            raise
+        get_run_logger().error(str(lost))
+        return _said([reuse_frozen(work, session, "the broker cannot be reached")])
 
 
 @flow(name="snapshot")
@@ -77,7 +92,11 @@ async def rollup_flow(trade_date: date | None = None, config: Path | None = None
 async def enrich_flow(
     trade_date: date | None = None, symbols: list[str] | None = None, config: Path | None = None
 ) -> State[Any] | list[str]:
-    """Fill the open interest of the session before the scheduled trading day, then build that date again."""
+    """Fill the open interest of the session before the scheduled trading day, then build that date again.
+
+    A later run of the same morning asks only for what is still missing. What the session before that one lacks is
+    taken from this one's snapshots, or given up.
+    """
     morning = _session(None)
     if trade_date is None and morning is None:
         return _skipped("no session of XNYS")
@@ -86,16 +105,20 @@ async def enrich_flow(
         return _skipped("no session of XNYS")
     work = _work(config, symbols)
     async with desk(work) as place:
-        run = await place.enrich(session)
+        runs = [await place.enrich(session)]
+        if closed := place.close_open_interest(previous_session(session.trade_date)):
+            runs.append(closed)
         now = place.session.clock.now()
-    return await _roll_up(work, session, now, [run])
+    return await _roll_up(work, session, now, runs)
 
 
 async def _roll_up(work: Workplace, session: Session, now: datetime, runs: list[Run]) -> list[str]:
-    result = await rollup(work, Lake.open(work.settings.lake.root), [session.trade_date], now)
+    days = sorted({session.trade_date, *(run.trade_date for run in runs)})
+    result = await rollup(work, Lake.open(work.settings.lake.root), days, now)
+    named = ", ".join(str(day) for day in days)
     if result.publication.status == "failed":
-        raise RuntimeError(f"{session.trade_date} is published as failed: {result.publication.detail}")
-    return [*_said(runs), f"published {session.trade_date}: {result.publication.status}"]
+        raise RuntimeError(f"{named} published as failed: {result.publication.detail}")
+    return [*_said(runs), f"published {named}: {result.publication.status}"]
 
 
 def _work(config: Path | None, symbols: list[str] | None) -> Workplace:

@@ -6,7 +6,7 @@ A step that needs the broker takes an open session, so that a day can use one co
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -17,15 +17,19 @@ from flows import models
 from flows.publication import Publication, publish
 from ingest.broker import BrokerSession
 from ingest.capture import Outcome
+from ingest.capture.fleet import Gateway, SlotObserver, Unobserved
+from ingest.capture.modes import UNMEASURED
 from ingest.capture.rows import View
-from ingest.capture.snapshot import capture_slot
+from ingest.capture.snapshot import capture_slot_on
+from ingest.clock import HostClock, MarketClock
 from ingest.contracts import Underlying
-from ingest.discovery import discover
-from ingest.errors import UsageError
-from ingest.open_interest import enrich
+from ingest.discovery import Discovered, Mode, discover, reuse_last_frozen
+from ingest.errors import BrokerUnreachable, UsageError
+from ingest.open_interest import enrich, last_resort
+from ingest.probe_result import stored
 from ingest.runs import Run, Trigger
 from ingest.sessions import NEW_YORK, Session, Slot, next_session, previous_session, session_on
-from ingest.settings import Settings
+from ingest.settings import IbSettings, Settings
 from ingest.universe import choose, read_universe, write_universe
 from lake.reads import reader
 from lake.store import Lake
@@ -66,28 +70,27 @@ class Workplace:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """A workplace with the broker connected and the lake of that broker's origin open."""
+    """A workplace with the broker connected and the lake of that broker's origin open.
+
+    `session` is the first gateway that answered; the `others` of ``ib.gateways`` share the batches of slots with it.
+    """
 
     work: Workplace
     session: BrokerSession
     lake: Lake
+    others: tuple[BrokerSession, ...] = ()
 
     async def discover(
-        self, trading_session: Session, on_underlying: Callable[[str, int], None] = lambda symbol, contracts: None
+        self,
+        trading_session: Session,
+        on_underlying: Callable[[Discovered], None] = lambda discovered: None,
+        mode: Mode = "freeze",
     ) -> Run:
-        """Freeze the contract set of a session. Raises UsageError when the session is over."""
-        now = self.session.clock.now()
-        today = now.astimezone(NEW_YORK).date()
-        if now >= trading_session.close:
-            raise UsageError(
-                f"the session of {trading_session.trade_date} is over: there is no historical backfill; "
-                f"the next one is {next_session(today).trade_date}"
-            )
-        if trading_session.trade_date > today:
-            raise UsageError(
-                f"{trading_session.trade_date} lies in the future (it is {today} in New York): "
-                "contracts are frozen on the day itself"
-            )
+        """Freeze the contract set of a session, prepare that (prewarm), or add to it (refresh).
+
+        Raises UsageError when the session is over.
+        """
+        _check_discovery(trading_session, self.session.clock.now())
         work = self.work
         return await discover(
             self.lake,
@@ -95,9 +98,10 @@ class Desk:
             trading_session,
             work.universe,
             work.part,
-            work.settings,
+            self._alone,
             work.trigger,
             on_underlying,
+            mode,
         )
 
     async def snapshot(
@@ -105,22 +109,21 @@ class Desk:
         trading_session: Session,
         slot: Slot,
         view: View = "intraday",
-        on_outcome: Callable[[Outcome], None] = lambda outcome: None,
-        on_batch: Callable[[str, int], None] = lambda batch, contracts: None,
+        observer: SlotObserver | None = None,
     ) -> list[Run]:
-        """Capture what a slot of a view still lacks."""
+        """Capture what a slot of a view still lacks, on all gateways."""
         work = self.work
-        return await capture_slot(
+        await self._align_clocks()
+        return await capture_slot_on(
+            [self._gateway(session) for session in (self.session, *self.others)],
             self.lake,
-            self.session,
             trading_session,
             slot,
             view,
             work.universe,
             work.settings,
             work.trigger,
-            on_outcome,
-            on_batch,
+            observer or Unobserved(),
         )
 
     async def enrich(
@@ -129,16 +132,104 @@ class Desk:
         """Observe the open interest of a session that has closed."""
         work = self.work
         return await enrich(
-            self.lake, self.session, trading_session, work.universe, work.settings, work.trigger, on_outcome
+            self.lake, self.session, trading_session, work.universe, self._alone, work.trigger, on_outcome
+        )
+
+    def _gateway(self, session: BrokerSession) -> Gateway:
+        probed = stored(self.work.state, session.address)
+        return Gateway(session, probed.holding if probed else UNMEASURED)
+
+    @property
+    def _alone(self) -> Settings:
+        """Settings of a step that asks the first gateway only: its limits, and the full time to find it again."""
+        settings = self.work.settings
+        ib = self.session.settings.model_copy(update={"reconnect_s": settings.ib.reconnect_s})
+        return settings.model_copy(update={"ib": ib})
+
+    async def _align_clocks(self) -> None:
+        """Step the clocks of simulated gateways that stand still to that of the first."""
+        clock = self.session.clock
+        for session in self.others:
+            if isinstance(clock, MarketClock) and not clock.speed and session.control and session.connected:
+                await session.step_clock(clock.now())
+
+    def close_open_interest(self, trading_session: Session) -> Run | None:
+        """Fill what a session still lacks from the next session's snapshots, and give up the rest.
+
+        None when nothing is missing, or IB may still show it. A run that filled or gave up anything calls for a rollup.
+        """
+        work = self.work
+        return last_resort(self.lake, self.session.clock, trading_session, work.universe, work.settings, work.trigger)
+
+
+def reuse_frozen(work: Workplace, trading_session: Session, reason: str) -> Run:
+    """Freeze the last set for a session that no broker can be asked about, once it has to be frozen.
+
+    Raises LakeMissing without a lake, UsageError when the session is over or not due yet.
+    """
+    clock, settings = HostClock(), work.settings
+    _check_discovery(trading_session, clock.now())
+    if clock.now() < trading_session.at(settings.schedule.freeze_at):
+        raise UsageError(
+            f"{trading_session.trade_date} is frozen at {settings.schedule.freeze_at:%H:%M}: there is time"
+        )
+    lake = Lake.open(settings.lake.root)
+    return reuse_last_frozen(lake, trading_session, work.universe, work.part, settings, work.trigger, clock, reason)
+
+
+def _check_discovery(trading_session: Session, now: datetime) -> None:
+    today = now.astimezone(NEW_YORK).date()
+    if now >= trading_session.close:
+        raise UsageError(
+            f"the session of {trading_session.trade_date} is over: there is no historical backfill; "
+            f"the next one is {next_session(today).trade_date}"
+        )
+    if trading_session.trade_date > today:
+        raise UsageError(
+            f"{trading_session.trade_date} lies in the future (it is {today} in New York): "
+            "contracts are frozen on the day itself"
         )
 
 
 @asynccontextmanager
 async def desk(work: Workplace) -> AsyncIterator[Desk]:
-    """Connect to the broker and open, or create, the lake of its origin."""
-    async with BrokerSession.connect(work.settings.ib) as session:
-        lake = Lake.create(work.settings.lake.root, session.origin, session.clock.now())
-        yield Desk(work, session, lake)
+    """Connect to the broker's gateways and open, or create, the lake of their origin.
+
+    A gateway that cannot be reached is recorded, and the others do its work. Raises BrokerUnreachable when none can,
+    UsageError when they are not of one origin.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def reach(ib: IbSettings) -> BrokerSession | BrokerUnreachable:
+            try:
+                return await stack.enter_async_context(BrokerSession.connect(ib))
+            except BrokerUnreachable as reason:
+                return reason
+
+        answers = await asyncio.gather(*(reach(ib) for ib in work.settings.ib.connections))
+        sessions = [answer for answer in answers if isinstance(answer, BrokerSession)]
+        reasons = [answer for answer in answers if isinstance(answer, BrokerUnreachable)]
+        if not sessions:
+            raise BrokerUnreachable("; ".join(map(str, reasons))) from reasons[0]
+        first = sessions[0]
+        for other in sessions[1:]:
+            if other.origin != first.origin:
+                raise UsageError(
+                    f"{first.address} is {first.origin} and {other.address} is {other.origin}: "
+                    "ib.gateways must be of one kind, as a lake holds one"
+                )
+        lake = Lake.create(work.settings.lake.root, first.origin, first.clock.now())
+        if reasons:
+            _record_unreachable(work, lake, first.clock.now(), reasons)
+        yield Desk(work, first, lake, tuple(sessions[1:]))
+
+
+def _record_unreachable(work: Workplace, lake: Lake, now: datetime, reasons: Sequence[BrokerUnreachable]) -> None:
+    run = Run("connect", now.astimezone(NEW_YORK).date(), work.trigger, now)
+    for reason in reasons:
+        log.warning("gateway_unreachable", reason=str(reason))
+        run.error("gateway_unreachable", str(reason), now)
+    lake.append("ops/errors", run.errors, run.ingest_id, 1)
 
 
 @dataclass(frozen=True, slots=True)

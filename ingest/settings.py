@@ -9,7 +9,7 @@ from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from ingest.errors import UsageError
@@ -46,16 +46,93 @@ class StateSettings(Section):
     dir: Path = Path("state")
 
 
+class GatewaySettings(Section):
+    """One of several gateways, written as ``"host:port"`` or with limits of its own."""
+
+    address: Annotated[str, Field(pattern=r"^[^\s:]+:[0-9]{1,5}$")]
+    lines: Annotated[int, Field(ge=2)] | None = None
+    messages_per_second: Positive | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_address(cls, value: Any) -> Any:
+        return {"address": value} if isinstance(value, str) else value
+
+    @field_validator("address", mode="after")
+    @classmethod
+    def _has_a_port(cls, value: str) -> str:
+        if not 0 < int(value.rpartition(":")[2]) < 1 << 16:
+            raise ValueError("the port is a number from 1 to 65535")
+        return value
+
+    @property
+    def host(self) -> str:
+        """The part before the colon."""
+        return self.address.rpartition(":")[0]
+
+    @property
+    def port(self) -> int:
+        """The part after the colon."""
+        return int(self.address.rpartition(":")[2])
+
+
 class IbSettings(Section):
-    """The gateway and what it allows."""
+    """The gateway and what it allows. With `gateways`, `host` and `port` are those of the first."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 4002
     client_id: Annotated[int, Field(ge=0)] = 17
+    client_id_pool: Count = 4
+    gateways: tuple[GatewaySettings, ...] = ()
     market_data_type: Literal[1, 2, 3, 4] = 1
     lines: Annotated[int, Field(ge=2)] = 100
     messages_per_second: Positive | None = None
     connect_timeout_s: Positive = 10
+    reconnect_s: Positive = 900
+    handover_s: Positive = 60
+    heartbeat_s: Positive = 10
+    heartbeat_timeout_s: Positive = 5
+
+    @field_validator("gateways", mode="after")
+    @classmethod
+    def _each_once(cls, value: tuple[GatewaySettings, ...]) -> tuple[GatewaySettings, ...]:
+        addresses = [gateway.address for gateway in value]
+        if len(set(addresses)) < len(addresses):
+            raise ValueError("a gateway stands twice")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_gateway(cls, values: Any) -> Any:
+        gateways = values.get("gateways") if isinstance(values, dict) else None
+        if not gateways or not isinstance(gateways, list | tuple):
+            return values
+        first = gateways[0].get("address") if isinstance(gateways[0], dict) else gateways[0]
+        host, _, port = str(first).rpartition(":")
+        # What is no address is told of by its own field.
+        return values | {"host": host, "port": port} if host and port.isdigit() else values
+
+    @property
+    def connections(self) -> "list[IbSettings]":
+        """One a gateway, with its address and limits. Of several, each is given up for another after `handover_s`."""
+        if not self.gateways:
+            return [self]
+        reconnect_s = min(self.reconnect_s, self.handover_s) if len(self.gateways) > 1 else self.reconnect_s
+        return [
+            self.model_copy(
+                update={
+                    "host": gateway.host,
+                    "port": gateway.port,
+                    "gateways": (),
+                    "reconnect_s": reconnect_s,
+                    "lines": gateway.lines or self.lines,
+                    # Limits of its own are IB's rule for its lines, unless it says otherwise.
+                    "messages_per_second": gateway.messages_per_second
+                    or (None if gateway.lines else self.messages_per_second),
+                }
+            )
+            for gateway in self.gateways
+        ]
 
     @property
     def message_limit(self) -> float:
@@ -67,11 +144,17 @@ class AcquisitionSettings(Section):
     """How a slot is captured."""
 
     preset: Literal["ib-limit", "stage-0", "stage-1", "stage-1-approved", "stage-2", "stage-3"] = "ib-limit"
-    head_room: Annotated[float, Field(gt=0, le=1)] = 0.96
+    mode: Literal["streaming", "snapshot", "auto"] = "auto"
+    head_room: Annotated[float, Field(gt=0, le=1)] = 0.98
     greeks_patience_s: Positive = 2
     contract_timeout_s: Positive = 11
     retries: Count = 2
     slot_grace_s: Count = 120
+    silent_slots: Count = 3
+    silent_every: Annotated[int, Field(ge=1)] = 4
+    batch_size: Count = 0
+    delayed_fallback: Literal["auto", "off"] = "auto"
+    outage_probe_s: Positive = 15
 
     @field_validator("preset", mode="before")
     @classmethod
@@ -91,6 +174,15 @@ class FilterSettings(Section):
     def _percent(cls, value: float) -> float:
         # 0.30 and 30 are both how people write thirty per cent; nobody means a band of 3,000 %.
         return value / 100 if value > 1 else value
+
+
+class DiscoverySettings(Section):
+    """How the contract set is found."""
+
+    unlisted_sessions: Annotated[int, Field(ge=1)] = 5
+    stale_sessions: Count = 5
+    answer_timeout_s: Positive = 30
+    retries: Count = 4
 
 
 class UniverseSettings(Section):
@@ -123,6 +215,7 @@ class EnrichmentSettings(Section):
     """Open interest of the next morning."""
 
     on: Literal["next_session", "next_day"] = "next_session"
+    repeat_at: tuple[time, ...] = (time(7, 30), time(9, 0))
     oi_published_at: time = time(4, 0)
     patience_s: Positive = 4
 
@@ -143,6 +236,7 @@ class Settings(BaseSettings):
     ib: IbSettings = IbSettings()
     acquisition: AcquisitionSettings = AcquisitionSettings()
     filters: FilterSettings = FilterSettings()
+    discovery: DiscoverySettings = DiscoverySettings()
     universe: UniverseSettings = Field(default_factory=UniverseSettings)
     reference: ReferenceSettings = Field(default_factory=ReferenceSettings)
     schedule: ScheduleSettings = ScheduleSettings()

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, datetime
-from typing import Any
+from datetime import date, datetime, timedelta
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -18,6 +18,18 @@ GOOD_QUOTE = """
     and ask > 0
     and ((bid >= 0 and bid <= ask) or (bid is null and bid_seen))
 """
+
+
+# IB's code for a contract that it does not know.
+NO_SUCH_CONTRACT = 200
+
+
+class InterestBefore(NamedTuple):
+    """A contract's open interest before a session, and its volume in it; `whole` when that was seen after the close."""
+
+    open_interest: int | None
+    volume: int
+    whole: bool
 
 
 class Reader:
@@ -40,6 +52,16 @@ class Reader:
     def contracts(self, trade_date: date) -> list[dict[str, Any]]:
         """The frozen set of a date, in the columns of ``raw/contracts``; one row per conid."""
         return self.rows("raw/contracts", f"trade_date = date '{trade_date}' order by frozen_at desc")
+
+    def frozen_conids(self, trade_date: date) -> list[tuple[str, int, bool]]:
+        """Underlying and conid of every row of the frozen set, and whether it was discovered on an earlier session."""
+        # A lake made before the column was has no word on it: what it froze was discovered that day.
+        found = self.rows(
+            "raw/contracts", f"trade_date = date '{trade_date}'", "columns('^(underlying|conid|discovered_on)$')"
+        )
+        return [
+            (row["underlying"], row["conid"], (row.get("discovered_on") or trade_date) < trade_date) for row in found
+        ]
 
     def discovered_parts(self, trade_date: date) -> set[str]:
         """The parts of the universe that finished discoveries of a date were for: "all", or chosen symbols."""
@@ -102,29 +124,103 @@ class Reader:
         )
         return found[0]["underlying_close"] if found else None
 
-    def recent_contracts(self, underlying: str, before: date, days: int = 15) -> list[dict[str, Any]]:
-        """Contracts of an underlying that were frozen in the last `days` days, one row per conid."""
+    def remember_contracts(self, trade_date: date, contract_days: int, first_lookup: date) -> None:
+        """Hold what is known of listings for `known_contracts`, in memory: the latest word on each combination.
+
+        Known are the contracts frozen in the last `contract_days` days, and the answers of ``ops/contract_lookups``
+        since the session `first_lookup`. What IB has since called unknown when it was captured is not known any more.
+        """
+        terms = 'underlying, trading_class, last_trade_date, "right", strike, multiplier, exchange'
+        words = " union all ".join(
+            [
+                self._words(
+                    "raw/contracts", terms, "frozen_at", trade_date - timedelta(days=contract_days), trade_date
+                ),
+                self._words("ops/contract_lookups", terms, "asked_at", first_lookup, trade_date),
+            ]
+        )
+        self._connection.execute(
+            f"""
+            create or replace temp table known_contracts as
+            with words as ({words}),
+            latest as (
+                select {terms}, arg_max(struct_pack(conid, symbol, expiry), told_at) as word, max(told_at) as told_at
+                from words group by {terms}
+            ),
+            disowned as (
+                select conid, max(observed_at) as observed_at
+                from delta_scan('{self._lake.uri("ops/errors")}')
+                where trade_date >= date '{trade_date}' - {contract_days} and trade_date <= date '{trade_date}'
+                    and code = {NO_SUCH_CONTRACT} and conid is not null
+                group by conid
+            )
+            select {terms}, word.conid as conid, word.symbol as symbol, word.expiry as expiry
+            from latest left join disowned on latest.word.conid = disowned.conid
+            where disowned.observed_at is null or disowned.observed_at < latest.told_at
+            """
+        )
+
+    def known_contracts(self, underlying: str) -> list[dict[str, Any]]:
+        """Combinations of an underlying that `remember_contracts` holds; `conid` is null for one that is not listed."""
+        cursor = self._connection.execute("select * from known_contracts where underlying = $1", [underlying])
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def _words(self, table: str, terms: str, told_at: str, first: date, last: date) -> str:
+        return (
+            f"select {terms}, conid, symbol, expiry, {told_at} as told_at from delta_scan('{self._lake.uri(table)}') "
+            f"where trade_date >= date '{first}' and trade_date <= date '{last}'"
+        )
+
+    def last_frozen(self, trade_date: date, first: date) -> list[dict[str, Any]]:
+        """Per underlying the contracts of its latest frozen set from `first` up to before `trade_date`, as frozen."""
         return self.rows(
             "raw/contracts",
-            f"trade_date < date '{before}' and trade_date >= date '{before}' - {days} and underlying = $underlying "
-            "order by trade_date",
-            underlying=underlying,
+            f"trade_date >= date '{first}' and trade_date < date '{trade_date}' "
+            "qualify trade_date = max(trade_date) over (partition by underlying) "
+            "and row_number() over (partition by trade_date, conid order by frozen_at) = 1",
         )
 
-    def session_interest(self, trade_date: date) -> dict[int, tuple[int | None, int | None]]:
-        """By conid: the latest open interest that the day's own snapshots showed, and the day's volume."""
-        found = self.rows(
+    def interest_before(self, trade_date: date, previous: date, close: datetime) -> dict[int, InterestBefore]:
+        """By conid: the open interest of the `previous` session, and the volume of `trade_date`.
+
+        The first is what was observed of that session, else what the day's own snapshots showed last. A contract
+        without any snapshot of the day is left out.
+        """
+        observed = self.rows(
+            "raw/open_interest",
+            f"trade_date = date '{previous}' and oi_asof_date = trade_date and not snapshot_error "
+            "and open_interest is not null group by conid",
+            "conid, arg_max(open_interest, observed_at) as open_interest",
+        )
+        before = {row["conid"]: row["open_interest"] for row in observed}
+        shown = self.rows(
             "raw/option_quotes",
             f"trade_date = date '{trade_date}' and not snapshot_error group by conid",
-            "conid, arg_max(open_interest, asof_ts) as open_interest, max(volume) as volume",
+            "conid, arg_max(open_interest, asof_ts) filter (open_interest is not null) as open_interest, "
+            "coalesce(max(volume), 0) as volume, coalesce(max(asof_ts) >= $close, false) as whole",
+            close=close,
         )
-        return {row["conid"]: (row["open_interest"], row["volume"]) for row in found}
+        return {
+            row["conid"]: InterestBefore(before.get(row["conid"], row["open_interest"]), row["volume"], row["whole"])
+            for row in shown
+        }
 
-    def filled_open_interest(self, trade_date: date) -> set[int]:
-        """Conids whose open interest of the session itself is already observed."""
+    def shown_interest(self, trade_date: date) -> dict[int, tuple[int, datetime]]:
+        """By conid: the open interest that a day's snapshots showed last, and when."""
+        found = self.rows(
+            "raw/option_quotes",
+            f"trade_date = date '{trade_date}' and not snapshot_error and open_interest is not null group by conid",
+            "conid, arg_max(open_interest, asof_ts) as open_interest, max(asof_ts) as asof_ts",
+        )
+        return {row["conid"]: (row["open_interest"], row["asof_ts"]) for row in found}
+
+    def settled_open_interest(self, trade_date: date) -> set[int]:
+        """Conids of which nothing more is to come: observed of the session itself, or given up."""
         found = self.rows(
             "raw/open_interest",
-            f"trade_date = date '{trade_date}' and oi_asof_date = trade_date and not snapshot_error",
+            f"trade_date = date '{trade_date}' and (method = 'next_session_snapshot' and snapshot_error "
+            "or oi_asof_date = trade_date and not snapshot_error)",
             "distinct conid",
         )
         return {row["conid"] for row in found}

@@ -163,6 +163,8 @@ class Lake:
             table,
             pa.Table.from_pylist(list(rows), schema=spec.schema),
             mode="append",
+            # A table of an older version gets the columns that it lacks.
+            schema_mode="merge",
             writer_properties=HOT_FILES,
             commit_properties=CommitProperties(
                 app_transactions=[Transaction(app_id, attempt)],

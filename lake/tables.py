@@ -106,6 +106,11 @@ CONTRACTS = Table(
         _must("first_seen_slot", SMALL, "first slot that captures it; 0 for the set frozen before the open"),
         INGEST_ID,
         SOURCE,
+        Column(
+            "discovered_on",
+            DAY,
+            "session whose discovery found it; before trade_date when that day's failed and an earlier set was used",
+        ),
     ),
 )
 
@@ -213,6 +218,7 @@ RUNS = Table(
         Column("asked", COUNT, "contracts asked for"),
         Column("captured", COUNT, "contracts that answered without error"),
         Column("failed", COUNT, "contracts that ended in an error row"),
+        Column("skipped", COUNT, "silent contracts that were left out of this slot"),
         Column("delayed", COUNT, "rows of market data type 3 or 4"),
         Column("messages", COUNT, "messages sent to the broker"),
         Column("pacing_errors", COUNT, "errors 100, 101 and 420"),
@@ -220,6 +226,10 @@ RUNS = Table(
         Column("skew_p99_s", PRICE, "99th percentile of asof_ts - sample_time, seconds"),
         Column("latency_p50_ms", PRICE, "median of request to row, wall-clock milliseconds"),
         Column("latency_p99_ms", PRICE, "99th percentile of request to row, wall-clock milliseconds"),
+        Column("mode", TEXT, "how options were asked: streaming or snapshot"),
+        Column("message_rate", PRICE, "messages a second allowed at the end, after cuts and recovery"),
+        Column("open_window", COUNT, "contracts expected to answer at once at the end, by rate and latency"),
+        Column("outage_s", PRICE, "wall-clock seconds in which the broker was out of reach"),
         _must("started_at", INSTANT, "start, in pipeline time"),
         _must("ended_at", INSTANT, "end, in pipeline time"),
         Column("elapsed_s", PRICE, "wall-clock seconds"),
@@ -277,6 +287,27 @@ PUBLISHED = Table(
     ),
 )
 
+CONTRACT_LOOKUPS = Table(
+    "ops/contract_lookups",
+    "One row per combination that discovery asked IB about: its contract, or that there is none",
+    ("trade_date", "underlying", "trading_class", "last_trade_date", "right", "strike", "multiplier", "asked_at"),
+    (
+        TRADE_DATE,
+        _must("asked_at", INSTANT, "when IB answered, in pipeline time"),
+        UNDERLYING,
+        _must("trading_class", TEXT, "trading class asked for"),
+        _must("last_trade_date", DAY, "last trading day asked for"),
+        _must("right", TEXT, "C or P"),
+        _must("strike", PRICE, "strike asked for, dollars a share"),
+        _must("multiplier", PRICE, "shares a contract asked for"),
+        _must("exchange", TEXT, "exchange asked"),
+        Column("conid", COUNT, "IB contract id; null when no such contract is listed"),
+        Column("symbol", TEXT, "OCC local symbol, when listed"),
+        Column("expiry", DAY, "expiry in the OCC symbol, when listed"),
+        INGEST_ID,
+    ),
+)
+
 TABLES = (
     SESSIONS,
     CONTRACTS,
@@ -287,5 +318,6 @@ TABLES = (
     ERRORS,
     INCIDENTS,
     PUBLISHED,
+    CONTRACT_LOOKUPS,
 )
 BY_NAME = {table.name: table for table in TABLES}

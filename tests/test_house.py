@@ -21,17 +21,21 @@ TARGET = re.compile(r"^([a-z-]+):.*## ", re.MULTILINE)
 # -- pins --------------------------------------------------------------------------------------------------------------
 
 
-def locked() -> list[Requirement]:
-    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
+# The client library that each environment is without.
+LOCKS = {"requirements.lock": "ib_async", "requirements-ib_async.lock": "ib_insync"}
+
+
+def locked(lock: str) -> list[Requirement]:
+    lines = (REPOSITORY / lock).read_text().splitlines()
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 
-def required() -> Iterator[Requirement]:
+def required(lock: str) -> Iterator[Requirement]:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
     for text in (text for group in groups for text in group):
         requirement = Requirement(text)
-        if requirement.name != project["name"]:
+        if requirement.name not in (project["name"], LOCKS[lock]):
             yield requirement
 
 
@@ -53,27 +57,36 @@ def environments() -> Iterator[dict[str, str]]:
             }
 
 
-def test_the_lock_pins_one_version_of_everything_and_names_no_place() -> None:
-    for requirement in locked():
+@pytest.mark.parametrize("lock", LOCKS)
+def test_the_lock_pins_one_version_of_everything_and_names_no_place(lock: str) -> None:
+    for requirement in locked(lock):
         assert requirement.url is None
         assert [specifier.operator for specifier in requirement.specifier] == ["=="], requirement
-    assert "://" not in (REPOSITORY / "requirements.lock").read_text()
+    assert "://" not in (REPOSITORY / lock).read_text()
 
 
 @pytest.mark.parametrize(
     "environment", list(environments()), ids=lambda e: "-".join((e["python_version"], e["platform_machine"]))
 )
-def test_the_lock_meets_every_requirement_of_the_project(environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("lock", LOCKS)
+def test_the_lock_meets_every_requirement_of_the_project(lock: str, environment: dict[str, str]) -> None:
     """Run `make lock` when this fails."""
     pins: dict[str, str] = {}
-    for pin in locked():
+    for pin in locked(lock):
         if pin.marker is None or pin.marker.evaluate(environment):
             name = canonicalize_name(pin.name)
             assert name not in pins, f"{name} is pinned twice"
             pins[name] = next(iter(pin.specifier)).version
-    for requirement in required():
+    for requirement in required(lock):
         if requirement.marker is None or requirement.marker.evaluate(environment):
             assert pins[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+
+
+def test_the_environments_differ_in_the_client_library_and_what_it_needs_only() -> None:
+    """Each library needs an `eventkit` of its own, and ib_async 2.1.0 a tzdata before 2026."""
+    default, other = ({(canonicalize_name(pin.name), str(pin.specifier)) for pin in locked(lock)} for lock in LOCKS)
+    assert {name for name, _ in default - other} == {"ib-insync", "eventkit", "tzdata"}
+    assert {name for name, _ in other - default} == {"ib-async", "aeventkit", "tzdata"}
 
 
 # -- documents ---------------------------------------------------------------------------------------------------------

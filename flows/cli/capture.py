@@ -10,10 +10,14 @@ from flows import show
 from flows.cli import options as o
 from flows.cli.report import day_report, run_report
 from flows.day import DayReport, run_day, simulated
-from flows.progress import capture_progress, status
-from flows.steps import Desk, Workplace, choose_slot, desk, rollup
+from flows.progress import count_progress, slot_progress, status
+from flows.steps import Desk, Workplace, choose_slot, desk, reuse_frozen, rollup
+from ingest.discovery import Discovered, Mode
+from ingest.errors import BrokerUnreachable, UsageError
+from ingest.open_interest import is_missing
 from ingest.runs import Run
-from ingest.sessions import Session
+from ingest.sessions import Session, previous_session
+from lake.errors import LakeMissing
 from lake.reads import reader
 from lake.store import Lake
 
@@ -31,19 +35,55 @@ def register(app: typer.Typer) -> None:
 
 
 @o.command
-def discover(given: o.GivenForBroker) -> None:
+def discover(
+    given: o.GivenForBroker,
+    prewarm: Annotated[
+        bool, typer.Option("--prewarm", help="Ask what is listed, from 04:00 on, and freeze nothing yet.")
+    ] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Add what has been listed since it was frozen.")] = False,
+) -> None:
     """Freeze the day's contract set."""
+    if prewarm and refresh:
+        raise UsageError("--prewarm comes before the set is frozen, --refresh after it: give one of them")
+    mode: Mode = "prewarm" if prewarm else "refresh" if refresh else "freeze"
     work = given.workplace()
     if given.dry_run:
-        show.line(f"would freeze the contracts of {len(work.universe)} underlyings into {work.settings.lake.root}")
+        what = {
+            "freeze": "freeze the contracts of {} underlyings into {}",
+            "prewarm": "ask what is listed of {} underlyings, for {}",
+            "refresh": "add new contracts of {} underlyings to {}",
+        }[mode]
+        show.line("would " + what.format(len(work.universe), work.settings.lake.root))
         return
 
     async def steps(place: Desk) -> list[Run]:
         session = given.session(place.session.clock.now())
         with status("discovering") as say:
-            return [await place.discover(session, lambda symbol, found: say(f"{symbol}: {found:,} contracts so far"))]
+            return [await place.discover(session, lambda found: say(_found(found)), mode)]
 
-    _finish(_at_desk(work, steps), "discovery", given)
+    try:
+        runs = _at_desk(work, steps)
+    except BrokerUnreachable as lost:
+        if mode == "freeze":
+            _reuse_frozen(work, given, lost)
+        raise
+    _finish(runs, "discovery", given)
+
+
+def _found(found: Discovered) -> str:
+    asked = f", {found.asked:,} asked" if found.asked else ""
+    return f"{found.number} of {found.of} underlyings, {found.symbol}: {found.contracts:,} contracts{asked}"
+
+
+def _reuse_frozen(work: Workplace, given: o.GivenForBroker, lost: BrokerUnreachable) -> None:
+    """Freeze the last set, flagged discovery_stale, so that the day's slots have contracts once the broker is back."""
+    try:
+        run = reuse_frozen(work, given.session(), "the broker cannot be reached")
+    except (LakeMissing, UsageError):
+        # No lake yet, or it is not the time: what was wrong is that the broker could not be reached.
+        return
+    if run.captured:
+        raise BrokerUnreachable(f"{lost}; {run.message}, {run.captured:,} contracts: discover again to add to it")
 
 
 @o.command
@@ -65,8 +105,8 @@ def snapshot(
         if slot == "missed":
             _say_gone(place.lake, session, now)
         chosen = choose_slot(session, "now" if slot == "missed" else slot, now)
-        with capture_progress(f"slot {chosen.label}") as progress:
-            return await place.snapshot(session, chosen, "intraday", progress.outcome, progress.batch)
+        with slot_progress(f"slot {chosen.label}") as progress:
+            return await place.snapshot(session, chosen, "intraday", progress)
 
     _finish(_at_desk(work, steps), "snapshot", given)
 
@@ -81,29 +121,48 @@ def close_snapshot(given: o.GivenForBroker) -> None:
 
     async def steps(place: Desk) -> list[Run]:
         session = given.session(place.session.clock.now())
-        with capture_progress("close snapshot") as progress:
-            return await place.snapshot(session, session.close_slot, "close", progress.outcome, progress.batch)
+        with slot_progress("close snapshot") as progress:
+            return await place.snapshot(session, session.close_slot, "close", progress)
 
     _finish(_at_desk(work, steps), "close snapshot", given)
 
 
 @o.command
-def enrichment(given: o.GivenForBroker) -> None:
-    """Fill the open interest of a date, on the morning after it, and build its daily views again."""
+def enrichment(
+    given: o.GivenForBroker,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Only when something is missing; else connect to nothing.")
+    ] = False,
+) -> None:
+    """Fill the open interest of a date, on the morning after it, and build its daily views again.
+
+    A second run asks only for what is missing. The session before it is closed: what it still lacks is taken from this
+    date's snapshots, or given up.
+    """
     work = given.workplace()
     if given.dry_run:
         _say_frozen(work, given)
         return
+    if retry and not _missing_interest(work, given.session()):
+        show.line("nothing is missing")
+        return
 
     async def steps(place: Desk) -> list[Run]:
         session = given.session(place.session.clock.now())
-        with capture_progress("open interest") as progress:
-            run = await place.enrich(session, progress.outcome)
+        with count_progress("open interest") as count:
+            runs = [await place.enrich(session, count)]
+        before = place.close_open_interest(previous_session(session.trade_date))
+        runs += [before] if before else []
         with status("building the daily views"):
-            await rollup(work, place.lake, [session.trade_date], place.session.clock.now())
-        return [run]
+            await rollup(work, place.lake, sorted(run.trade_date for run in runs), place.session.clock.now())
+        return runs
 
     _finish(_at_desk(work, steps), "enrichment", given)
+
+
+def _missing_interest(work: Workplace, session: Session) -> bool:
+    lake, before = Lake.open(work.settings.lake.root), previous_session(session.trade_date)
+    return any(is_missing(lake, day, work.universe) for day in (before.trade_date, session.trade_date))
 
 
 @o.command

@@ -79,7 +79,9 @@ class GivenForBroker(Given):
         return session_from(self.date, now)
 
     def _flags(self) -> dict[str, dict[str, Any]]:
-        ib = {"host": self.host, "port": self.port, "client_id": self.client_id}
+        # A gateway that is named is the only one, whatever ib.gateways says.
+        alone = () if self.host or self.port else None
+        ib = {"host": self.host, "port": self.port, "client_id": self.client_id, "gateways": alone}
         return {
             "lake": {"root": self.lake} if self.lake else {},
             "ib": {key: value for key, value in ib.items() if value is not None},

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from ib_insync import Ticker
+from ingest.broker.library import Ticker
 
 # Unset doubles arrive as the largest double (1.7976931348623157E308).
 UNSET = 1e300

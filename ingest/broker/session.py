@@ -5,20 +5,22 @@ Everything above this module sees plain values. The library's own throttle is of
 
 import asyncio
 import contextlib
-import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from datetime import date, datetime
 from typing import TypeVar
 
 import structlog
-from ib_insync import IB, Contract, Option, Stock, Ticker
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
-from ingest.broker.quotes import Quote, quote_of
+from ingest.broker import codes, link
+from ingest.broker.library import IB, Contract, Ticker, evict, request_market_data
+from ingest.broker.outages import Outage, OutageKind, Outages, told
+from ingest.broker.subscription import Nobody, RequestError, Subscription, Watcher
 from ingest.clock import Clock, ControlPort, HostClock
-from ingest.contracts import ChainParameters, OptionContract, OptionSpec, Underlying, occ_expiry
+from ingest.contracts import ChainParameters, OptionContract, Underlying
 from ingest.errors import BrokerUnreachable
 from ingest.settings import IbSettings
 from lake.store import Origin
@@ -27,66 +29,41 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 ANSWER_TIMEOUT_S = 60.0
-CLIENT_ID_IN_USE = 326
-PACING_ERRORS = frozenset({100, 101, 420})
-SIMULATOR_NOTICE = 2199
+FIRST_RECONNECT_S, LONGEST_RECONNECT_S = 0.25, 10.0
+# An error 100 does not name the message that was dropped: it is one of the last second, or came just before it.
+DROPPED_WITHIN_S = 2.0
+# By the market data type that was wanted: delayed, or the last delayed quote after the close.
+DELAYED_TYPES = {1: 3, 2: 4}
 # How accounts that are not live begin, longest prefix first.
 ACCOUNTS: dict[str, Origin] = {"SIMR": "replay", "SIM": "simulated", "D": "ibkr-paper"}
-# ib_insync logs every tick that arrives after a cancel, and every error that we route ourselves.
-for _name in ("ib_insync.wrapper", "ib_insync.client", "ib_insync.ib"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)
-
-
-@dataclass(frozen=True, slots=True)
-class RequestError:
-    """An error that IB reported for one request."""
-
-    code: int
-    message: str
-
-
-@dataclass(slots=True, eq=False)
-class Subscription:
-    """Market data of one contract, from request to cancel. Ticks of an earlier request never reach it."""
-
-    request_id: int
-    contract: Contract
-    ticker: Ticker
-    right: str | None
-    requested_at: datetime
-    sent_at: float = field(default_factory=time.monotonic)
-    updated_at: datetime | None = None
-    error: RequestError | None = None
-
-    def quote(self) -> Quote:
-        """What has arrived so far."""
-        return quote_of(self.ticker, self.right)
 
 
 class BrokerSession:
-    """A connection whose market data is routed per request. Make one with `connect`.
+    """A connection whose market data is routed per request, and that can be had again. Make one with `connect`.
 
-    `on_update` is called with a subscription whenever it received ticks or an error, `on_pacing` on errors 100, 101 and
-    420 (100 names no request), `on_lost` when the socket drops.
+    The `watcher` is told of ticks, errors and outages; `outages` are those in force. When the socket is lost the
+    session stays what it is, without subscriptions, until `reconnect` brings it back with its market data type.
     """
 
-    def __init__(self, ib: IB, settings: IbSettings) -> None:
+    def __init__(self, settings: IbSettings) -> None:
         self.settings = settings
         self.messages = 0
         self.pacing_errors = 0
+        self.delayed = False
         self.clock: Clock = HostClock()
         self.control: ControlPort | None = None
-        self.on_update: Callable[[Subscription], None] = lambda subscription: None
-        self.on_lost: Callable[[], None] = lambda: None
-        self.on_pacing: Callable[[], None] = lambda: None
-        self._ib = ib
+        self.watcher: Watcher = Nobody()
+        self.outages = Outages()
+        self._ib = IB()
+        self._client_id: int | None = None
+        self._origin: Origin | None = None
+        self._wanted_type = 1
         self._market_data_type: int | None = None
         self._by_request: dict[int, Subscription] = {}
+        self._by_ticker: dict[int, Subscription] = {}
+        self._recent_cancels: deque[tuple[float, Subscription]] = deque(maxlen=1000)
         self._notices: dict[int, str] = {}
-        self._connecting: asyncio.Future[IB] | None = None
-        ib.pendingTickersEvent += self._ticks_arrived
-        ib.errorEvent += self._error_arrived
-        ib.disconnectedEvent += self._socket_lost
+        self._heartbeat: asyncio.Task[None] | None = None
 
     # -- the connection ------------------------------------------------------------------------------------------
 
@@ -94,41 +71,80 @@ class BrokerSession:
     @contextlib.asynccontextmanager
     async def connect(cls, settings: IbSettings) -> AsyncIterator["BrokerSession"]:
         """A connected session; disconnects at the end. Raises BrokerUnreachable with the reason and the next step."""
-        ib = IB()
-        ib.client.MaxRequests = 0
-        session = cls(ib, settings)
-        where = f"{settings.host}:{settings.port}"
+        session = cls(settings)
+        await session._open()
         try:
-            await session._shake_hands()
-        except (OSError, TimeoutError, asyncio.CancelledError) as error:
-            if CLIENT_ID_IN_USE in session._notices:
-                raise BrokerUnreachable(
-                    f"client id {settings.client_id} is in use at {where}: set another --client-id"
-                ) from None
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            reason = "did not answer in time" if isinstance(error, TimeoutError) else "refused the connection"
-            raise BrokerUnreachable(
-                f"the gateway at {where} {reason}: "
-                "start TWS, IB Gateway or `chainlake gateway`, or set --host and --port"
-            ) from None
-        try:
-            await session._take_gateway_clock()
-            log.info("connected", gateway=where, account_origin=session.origin, server=ib.client.serverVersion())
             yield session
         finally:
-            session.on_lost = lambda: None
-            ib.disconnect()
+            session._hang_up()
 
-    async def _shake_hands(self) -> None:
-        # readonly: Chainlake never trades, so it does not ask for orders.
-        settings = self.settings
-        self._connecting = asyncio.ensure_future(
-            self._ib.connectAsync(
-                settings.host, settings.port, settings.client_id, timeout=settings.connect_timeout_s, readonly=True
-            )
+    async def reconnect(self, seconds: float) -> None:
+        """Connect again, trying for so many seconds; at once when it is connected.
+
+        Raises BrokerUnreachable when there is no gateway in that time, or another account behind it.
+        """
+        if self.connected:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                async for attempt in AsyncRetrying(
+                    retry=retry_if_exception_type(BrokerUnreachable),
+                    wait=wait_exponential_jitter(
+                        max=LONGEST_RECONNECT_S, jitter=FIRST_RECONNECT_S, multiplier=FIRST_RECONNECT_S
+                    ),
+                    stop=stop_after_delay(seconds),
+                    reraise=True,
+                ):
+                    with attempt:
+                        await self._open()
+        except TimeoutError:
+            raise BrokerUnreachable(f"the gateway at {self.address} was not back within {seconds:.0f} s") from None
+        if self._market_data_type is not None:
+            self._market_data_type = None
+            self.use_market_data_type(self._wanted_type)
+        self._outage_over("socket")
+
+    async def _open(self) -> None:
+        self._ib, self._client_id = await link.open_link(self.settings, self._error_arrived, self._client_id)
+        self._ib.pendingTickersEvent += self._ticks_arrived
+        self._ib.disconnectedEvent += self._socket_lost
+        try:
+            if self._origin not in (None, self.origin):
+                raise BrokerUnreachable(f"the gateway at {self.address} came back as {self.origin}: log in as before")
+            self._origin = self.origin
+            await self._take_gateway_clock()
+            if not self.connected:
+                raise BrokerUnreachable(f"the gateway at {self.address} hung up: look at its window or its log")
+        except BaseException:
+            self._hang_up()
+            raise
+        self._heartbeat = asyncio.create_task(self._watch_heartbeat(self._ib), name="broker-heartbeat")
+        log.info(
+            "connected",
+            gateway=self.address,
+            client_id=self._client_id,
+            account_origin=self.origin,
+            server=self._ib.client.serverVersion(),
         )
-        await self._connecting
+
+    def _hang_up(self) -> None:
+        self._stop_heartbeat()
+        self._ib.disconnectedEvent -= self._socket_lost
+        self._ib.disconnect()
+
+    async def _watch_heartbeat(self, ib: IB) -> None:
+        with contextlib.suppress(ConnectionError):
+            await link.until_silent(ib, self.settings.heartbeat_s, self.settings.heartbeat_timeout_s, self._count)
+            log.warning("heartbeat_missed", gateway=self.address)
+            link.abort(ib)
+
+    def _stop_heartbeat(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+            self._heartbeat = None
+
+    def _count(self) -> None:
+        self.messages += 1
 
     @property
     def address(self) -> str:
@@ -143,13 +159,15 @@ class BrokerSession:
     @property
     def origin(self) -> Origin:
         """What kind of data this gateway gives, by its account: ibkr-live, ibkr-paper, simulated or replay."""
+        if not self.connected and self._origin is not None:
+            return self._origin
         account = next(iter(self._ib.managedAccounts()), "")
         return next((origin for prefix, origin in ACCOUNTS.items() if account.startswith(prefix)), "ibkr-live")
 
     async def _take_gateway_clock(self) -> None:
         # A simulated gateway tells where its control port is; without one its clock is real time.
         if not self.origin.startswith("ibkr") and (
-            port := re.search(r"control port (\d+)", self._notices.get(SIMULATOR_NOTICE, ""))
+            port := re.search(r"control port (\d+)", self._notices.get(codes.SIMULATOR_NOTICE, ""))
         ):
             self.control = ControlPort(self.settings.host, int(port[1]))
             self.clock = await self.control.read_clock()
@@ -164,12 +182,7 @@ class BrokerSession:
 
     async def qualify_underlyings(self, underlyings: Sequence[Underlying]) -> list[Underlying]:
         """Those of `underlyings` that IB knows, with their conid."""
-        contracts = [
-            Contract(conId=u.conid, symbol=u.symbol, secType=u.sec_type, exchange=u.exchange, currency="USD")
-            if u.conid
-            else Stock(u.symbol, u.exchange, "USD")
-            for u in underlyings
-        ]
+        contracts = [contract_of(underlying) for underlying in underlyings]
         await self._qualify(contracts)
         # A contract that was not found stays as it was asked: it has no local symbol.
         return [
@@ -195,39 +208,6 @@ class BrokerSession:
             for chain in chains
         ]
 
-    async def qualify_options(self, specs: Sequence[OptionSpec]) -> list[OptionContract]:
-        """The listed contracts among `specs`; a combination that is not listed is left out."""
-        contracts = [
-            Option(
-                symbol=spec.underlying,
-                lastTradeDateOrContractMonth=f"{spec.last_trade_date:%Y%m%d}",
-                strike=spec.strike,
-                right=spec.right,
-                exchange=spec.exchange,
-                multiplier=spec.multiplier,
-                currency="USD",
-                tradingClass=spec.trading_class,
-            )
-            for spec in specs
-        ]
-        await self._qualify(contracts)
-        return [
-            OptionContract(
-                conid=contract.conId,
-                underlying=spec.underlying,
-                symbol=contract.localSymbol,
-                trading_class=contract.tradingClass,
-                expiry=occ_expiry(contract.localSymbol),
-                last_trade_date=_day(contract.lastTradeDateOrContractMonth),
-                right=spec.right,
-                strike=contract.strike,
-                multiplier=float(contract.multiplier),
-                exchange=spec.exchange,
-            )
-            for spec, contract in zip(specs, contracts, strict=True)
-            if contract.conId
-        ]
-
     async def _qualify(self, contracts: Sequence[Contract]) -> None:
         self.messages += len(contracts)
         await self._answer(self._ib.qualifyContractsAsync(*contracts))
@@ -246,77 +226,164 @@ class BrokerSession:
     # -- market data ---------------------------------------------------------------------------------------------
 
     def use_market_data_type(self, market_data_type: int) -> None:
-        """Ask for live (1), frozen (2), delayed (3) or delayed-frozen (4) data from now on."""
-        if market_data_type != self._market_data_type:
+        """Ask for live (1), frozen (2), delayed (3) or delayed-frozen (4) data from now on.
+
+        After `fall_back_to_delayed` its delayed counterpart is asked for instead.
+        """
+        self._wanted_type = market_data_type
+        asked = DELAYED_TYPES.get(market_data_type, market_data_type) if self.delayed else market_data_type
+        if asked == self._market_data_type:
+            return
+        if self.connected:
             self.messages += 1
-            self._ib.reqMarketDataType(market_data_type)
-            self._market_data_type = market_data_type
+            self._ib.reqMarketDataType(asked)
+        self._market_data_type = asked
 
-    def subscribe_option(self, contract: OptionContract, generic_ticks: str) -> Subscription:
-        """Start market data of an option."""
-        return self._subscribe(
-            Contract(conId=contract.conid, exchange=contract.exchange), generic_ticks, contract.right
-        )
+    def fall_back_to_delayed(self) -> None:
+        """Take delayed data for as long as this session lasts: IB still shows live data where it is permitted."""
+        if not self.delayed:
+            self.delayed = True
+            log.warning("delayed_fallback", gateway=self.address, market_data_type=self._wanted_type)
+            self.use_market_data_type(self._wanted_type)
 
-    def subscribe_underlying(self, underlying: Underlying, generic_ticks: str) -> Subscription:
-        """Start market data of an underlying."""
-        return self._subscribe(Contract(conId=underlying.conid or 0, exchange=underlying.exchange), generic_ticks, None)
+    @property
+    def lines_in_use(self) -> int:
+        """Market data lines that this connection holds."""
+        return len(self._by_request)
+
+    def subscribe_option(self, contract: OptionContract, generic_ticks: str, *, snapshot: bool = False) -> Subscription:
+        """Start market data of an option; a snapshot takes no generic ticks and ends by itself."""
+        asked = Contract(conId=contract.conid, exchange=contract.exchange)
+        return self._subscribe(asked, generic_ticks, contract.right, snapshot=snapshot)
+
+    def subscribe_underlying(
+        self, underlying: Underlying, generic_ticks: str, *, snapshot: bool = False
+    ) -> Subscription:
+        """Start market data of an underlying; a snapshot takes no generic ticks and ends by itself."""
+        asked = Contract(conId=underlying.conid or 0, exchange=underlying.exchange)
+        return self._subscribe(asked, generic_ticks, None, snapshot=snapshot)
 
     def cancel(self, subscription: Subscription) -> None:
         """End market data, and forget what had arrived: the library itself never does."""
-        self._by_request.pop(subscription.request_id, None)
-        wrapper = self._ib.wrapper
-        wrapper.reqId2Ticker.pop(subscription.request_id, None)
-        wrapper.tickers.pop(id(subscription.contract), None)
-        wrapper.endTicker(subscription.ticker, "mktData")
-        if self.connected and subscription.error is None:
+        self._forget(subscription)
+        if self.connected and subscription.is_open:
             self.messages += 1
             self._ib.client.cancelMktData(subscription.request_id)
+            self._recent_cancels.append((time.monotonic(), subscription))
 
-    def _subscribe(self, contract: Contract, generic_ticks: str, right: str | None) -> Subscription:
+    def doubtful_cancels(self) -> list[Subscription]:
+        """Subscriptions whose cancel an error 100 may have dropped; cancelling once more is harmless (error 300)."""
+        earliest = time.monotonic() - DROPPED_WITHIN_S
+        doubtful = [subscription for at, subscription in self._recent_cancels if at >= earliest]
+        self._recent_cancels.clear()
+        return doubtful
+
+    def _subscribe(self, contract: Contract, generic_ticks: str, right: str | None, *, snapshot: bool) -> Subscription:
         if not self.connected:
             raise BrokerUnreachable(f"the connection to {self.address} was lost")
         self.messages += 1
-        # A new contract object every time: the library hands out the old ticker, old quotes included, for an old one.
-        ticker = self._ib.reqMktData(contract, generic_ticks)
-        request_id = self._ib.wrapper.ticker2ReqId["mktData"][ticker]
-        subscription = Subscription(request_id, contract, ticker, right, self.clock.now())
-        self._by_request[request_id] = subscription
+        delayed = self._market_data_type in DELAYED_TYPES.values()
+        if snapshot:
+            generic_ticks = ""
+        elif delayed:
+            generic_ticks = codes.delayed_generic_ticks(generic_ticks)
+        request_id, ticker, ended = request_market_data(self._ib, contract, generic_ticks, snapshot=snapshot)
+        subscription = Subscription(request_id, contract, ticker, right, self.clock.now(), snapshot, delayed)
+        self._by_request[request_id] = self._by_ticker[id(ticker)] = subscription
+        if ended is not None:
+            ended.add_done_callback(lambda future: self._snapshot_ended(subscription, future))
         return subscription
+
+    def _forget(self, subscription: Subscription) -> None:
+        # Request ids begin anew on a new socket: an old subscription must not end the one that has its number now.
+        if self._by_request.get(subscription.request_id) is subscription:
+            del self._by_request[subscription.request_id]
+            self._by_ticker.pop(id(subscription.ticker), None)
+            evict(self._ib, subscription.request_id)
 
     # -- events --------------------------------------------------------------------------------------------------
 
     def _ticks_arrived(self, tickers: Iterable[Ticker]) -> None:
         now = self.clock.now()
-        live = self._ib.wrapper.ticker2ReqId["mktData"]
         for ticker in tickers:
-            if subscription := self._by_request.get(live.get(ticker, -1)):
+            if subscription := self._by_ticker.get(id(ticker)):
                 subscription.updated_at = now
-                self.on_update(subscription)
+                if self.outages:
+                    asked_at, option = subscription.sent_at, subscription.right is not None
+                    for outage in self.outages.disproved_by(option=option, asked_at=asked_at):
+                        self._outage_over(outage.kind)
+                self.watcher.updated(subscription)
+
+    def _snapshot_ended(self, subscription: Subscription, ended: "asyncio.Future[object]") -> None:
+        if not ended.cancelled() and ended.exception() is None and subscription.error is None:
+            subscription.ended = True
+            self._forget(subscription)
+            self.watcher.updated(subscription)
 
     def _error_arrived(self, request_id: int, code: int, message: str, _contract: Contract | None) -> None:
-        if code in PACING_ERRORS:
+        if code in codes.PACING:
             self.pacing_errors += 1
-            self.on_pacing()
+            self.watcher.pacing_error(code)
+        self._note_outage(code, message)
         subscription = self._by_request.get(request_id)
         if subscription is None:
             self._notices[code] = message
-            if code == CLIENT_ID_IN_USE and self._connecting:
-                # The library would wait for its time-out: it learns of this error only here.
-                self._connecting.cancel()
             log.debug("broker_notice", code=code, message=message, request_id=request_id)
-        elif not _is_advisory(code):
+        elif not codes.is_advisory(code):
             subscription.error = RequestError(code, message)
-            self.on_update(subscription)
+            if not subscription.is_open:
+                self._forget(subscription)
+            self.watcher.updated(subscription)
+
+    def _note_outage(self, code: int, message: str) -> None:
+        if (change := told(code, message)) is None:
+            return
+        kind, begins = change
+        if begins:
+            self._outage_began(kind)
+            return
+        data_lost = code == codes.RESTORED_DATA_LOST
+        if data_lost:
+            self._outage_began(kind)
+            self._forget_all()
+        self._outage_over(kind, data_lost=data_lost)
 
     def _socket_lost(self) -> None:
-        self._by_request.clear()
-        self.on_lost()
+        self._stop_heartbeat()
+        self._forget_all()
+        # What was told on the old socket is told again on the next one, if it still holds.
+        for outage in self.outages:
+            self._outage_over(outage.kind)
+        self._outage_began("socket")
+
+    def _forget_all(self) -> None:
+        for subscription in list(self._by_request.values()):
+            subscription.ended = True
+            self._forget(subscription)
+        self._recent_cancels.clear()
+
+    def _outage_began(self, kind: OutageKind) -> None:
+        if outage := self.outages.begin(kind, self.clock.now(), time.monotonic()):
+            log.warning("broker_outage_began", kind=kind, gateway=self.address)
+            self.watcher.outage_began(outage)
+
+    def _outage_over(self, kind: OutageKind, *, data_lost: bool = False) -> None:
+        outage: Outage | None = self.outages.end(kind)
+        if outage is not None:
+            seconds = round(time.monotonic() - outage.since, 3)
+            log.warning("broker_outage", kind=kind, gateway=self.address, seconds=seconds, data_lost=data_lost)
+            self.watcher.outage_over(outage, data_lost=data_lost)
 
 
-def _is_advisory(code: int) -> bool:
-    # Data keeps flowing after these: 10167 shows delayed data, 10090 and 10091 name what is partly missing.
-    return code in {399, 10090, 10091, 10167} or 2100 <= code < 2200
+def contract_of(underlying: Underlying) -> Contract:
+    """The contract to ask IB for, by its id where that is known, else by its terms."""
+    return Contract(
+        conId=underlying.conid or 0,
+        symbol=underlying.symbol,
+        secType=underlying.sec_type,
+        exchange=underlying.exchange,
+        currency="USD",
+    )
 
 
 def _day(text: str) -> date:

@@ -1,6 +1,7 @@
-"""Capture of a slot: a paced sliding window of subscriptions, and the rows that come of it."""
+"""Capture of a slot: a paced sliding window of requests, and the rows that come of it."""
 
-from ingest.capture.engine import Ask, CaptureEngine, Failure, Outcome
+from ingest.capture.asks import Ask, Failure, Outcome
+from ingest.capture.engine import CaptureEngine
 from ingest.capture.pacing import Pace
 
 __all__ = ["Ask", "CaptureEngine", "Failure", "Outcome", "Pace"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
-from ingest.capture.engine import Outcome
+from ingest.capture.asks import Outcome
 from ingest.contracts import OptionContract, Underlying
 from ingest.sessions import Slot
 
@@ -26,6 +26,8 @@ class Attempt:
     source: str
     grace: timedelta
     retries: int
+    # Contracts of an earlier session's set, used again because discovery failed.
+    stale: frozenset[int] = frozenset()
 
 
 def contract_columns(contract: OptionContract) -> dict[str, Any]:
@@ -131,4 +133,6 @@ def _flags(outcome: Outcome, attempt: Attempt) -> list[str]:
             flags.append("slot_retry_exceeded")
     if attempt.view == "intraday" and outcome.requested_at > attempt.slot.sample_time + attempt.grace:
         flags.append("late_sample")
+    if outcome.ask.conid in attempt.stale:
+        flags.append("discovery_stale")
     return flags

@@ -1,33 +1,30 @@
 """One slot of one session: capture what it still lacks, and append one raw row per contract asked."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
-from itertools import groupby
-from pathlib import Path
-
-import structlog
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
 
 from ingest.broker import BrokerSession
-from ingest.capture.engine import Ask, CaptureEngine, Outcome
-from ingest.capture.pacing import Pace
-from ingest.capture.readiness import option_ready, underlying_ready
-from ingest.capture.rows import Attempt, View, option_row, underlying_row
+from ingest.capture.batch import OPTION_TICKS, Batch
+from ingest.capture.fleet import Gateway, Part, SlotObserver, Unobserved, cut, share
+from ingest.capture.modes import UNMEASURED, Holding, Mode, contracts_per_second, mode_of
+from ingest.capture.pacing import Pace, pace_of
+from ingest.capture.rows import View
+from ingest.capture.silence import is_skipped, silent_contracts
 from ingest.contracts import OptionContract, Underlying
-from ingest.errors import BrokerUnreachable, UsageError
-from ingest.runs import RUN_TYPES, Run, Trigger
+from ingest.errors import UsageError
+from ingest.runs import Run, Trigger
 from ingest.selection import capture_order
 from ingest.sessions import NEW_YORK, Session, Slot
 from ingest.settings import Settings
 from lake.reads import reader
 from lake.store import Lake
 
-log = structlog.get_logger(__name__)
+__all__ = ["OPTION_TICKS", "capture_slot", "capture_slot_on", "check_window", "contract_of", "window_of"]
 
-OPTION_TICKS = "101"
-UNDERLYING_TICKS = "104,106"
 LIVE_AT_CLOSE = 2
-STEPS: dict[View, str] = {"intraday": "snapshot", "close": "close-snapshot"}
 
 
 def window_of(session: Session, slot: Slot, view: View, settings: Settings) -> tuple[datetime, datetime]:
@@ -59,59 +56,143 @@ async def capture_slot(
     universe: Sequence[Underlying],
     settings: Settings,
     trigger: Trigger,
-    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
-    on_batch: Callable[[str, int], None] = lambda batch, contracts: None,
+    observer: SlotObserver | None = None,
+    holding: Holding = UNMEASURED,
 ) -> list[Run]:
-    """Capture what `slot` of `view` still lacks, batch by batch, each committed once.
-
-    Returns one Run a batch. A batch that has nothing left to ask for makes no run. Raises UsageError outside the
-    window or without a frozen set, BrokerUnreachable when the connection is lost (after committing what there is).
-    """
-    check_window(trading_session, slot, view, settings, session.clock.now())
-    lake.require_origin(session.origin)
-    frozen, done_options, done_underlyings, conids = _still_to_do(lake, trading_session, slot, view, settings)
-    listed = {contract.underlying for contract in frozen}
-    recorded = await _with_conids(session, [u for u in universe if u.symbol in listed], conids)
-    session.use_market_data_type(
-        LIVE_AT_CLOSE if session.clock.now() >= trading_session.close else settings.ib.market_data_type
+    """Capture what `slot` of `view` still lacks over one connection: see `capture_slot_on`."""
+    gateways = [Gateway(session, holding)]
+    return await capture_slot_on(
+        gateways, lake, trading_session, slot, view, universe, settings, trigger, observer or Unobserved()
     )
-    pace = Pace(settings)
-    runs = []
-    in_order = sorted(recorded, key=lambda underlying: underlying.group)
-    for group, members in groupby(in_order, key=lambda underlying: underlying.group):
-        underlyings = [member for member in members if view in member.views]
-        symbols = {underlying.symbol for underlying in underlyings}
-        options = [c for c in frozen if c.underlying in symbols and c.conid not in done_options]
-        missing = [u for u in underlyings if u.conid not in done_underlyings]
-        if options or missing:
-            on_batch(group or "all", len(options) + len(missing))
-            batch = _Batch(lake, session, trading_session, slot, view, group or "all", settings, trigger)
-            runs.append(await batch.capture(missing, options, pace, on_outcome))
-    return runs
 
 
-def _still_to_do(
+async def capture_slot_on(
+    gateways: Sequence[Gateway],
     lake: Lake,
     trading_session: Session,
     slot: Slot,
     view: View,
+    universe: Sequence[Underlying],
     settings: Settings,
-) -> tuple[list[OptionContract], set[int], set[int], dict[str, int]]:
-    """The frozen contracts in order of capture, what already has a row, and the known conids of underlyings."""
+    trigger: Trigger,
+    observer: SlotObserver,
+) -> list[Run]:
+    """Capture what `slot` of `view` still lacks, batch by batch, each by one of `gateways` and committed once.
+
+    Returns one Run a batch, in order; a batch that has nothing left to ask for makes none. A gateway that is lost
+    hands its batch over; the run of what it had is committed, and not returned. Raises UsageError outside the window
+    or without a frozen set, BrokerUnreachable when no gateway is left (after committing what there is).
+    """
+    check_window(trading_session, slot, view, settings, gateways[0].session.clock.now())
+    for gateway in gateways:
+        lake.require_origin(gateway.session.origin)
+    window = window_of(trading_session, slot, view, settings)
+    todo = _still_to_do(lake, slot, view, window, settings)
+    listed = {contract.underlying for contract in todo.contracts}
+    recorded = [u for u in universe if u.symbol in listed and view in u.views]
+    parts = cut(recorded, settings.acquisition.batch_size)
+    interest_needed = view == "intraday" and slot.slot_30m == 0
+    runs: list[Run] = []
+    begun: set[str] = set()
+
+    async def capture(gateway: Gateway, part: Part) -> None:
+        # A batch that was begun before was given back: what is recorded of it is not asked again.
+        left = todo if part.name not in begun else await asyncio.to_thread(todo.refreshed, lake, slot, view, window)
+        begun.add(part.name)
+        session = gateway.session
+        underlyings = await _with_conids(session, part.underlyings, left.conids)
+        missing = [u for u in underlyings if u.conid not in left.done_underlyings]
+        options, skipped = left.of({u.symbol for u in underlyings})
+        if not options and not missing:
+            return
+        after_close = session.clock.now() >= trading_session.close
+        session.use_market_data_type(LIVE_AT_CLOSE if after_close else settings.ib.market_data_type)
+        pace, mode = _pace_and_mode(gateway, settings, interest_needed)
+        observer.batch_began(part.name, session.address, len(options) + len(missing))
+        try:
+            batch = Batch(lake, session, slot, view, window, part.name, settings, trigger, left.stale)
+            run = await batch.capture(missing, options, skipped, mode, pace, partial(observer.settled, part.name))
+        finally:
+            observer.batch_ended(part.name)
+        runs.append(run)
+
+    def seconds_left() -> float:
+        return gateways[0].session.clock.wall_seconds_until(window[1])
+
+    def bound() -> float:
+        total = 0.0
+        for gateway in gateways:
+            pace, mode = _pace_and_mode(gateway, settings, interest_needed)
+            total += contracts_per_second(mode, pace.lines, gateway.session.settings.message_limit, pace.holding_s)
+        return total
+
+    observer.slot_began({part.name: todo.count(part) for part in parts}, seconds_left, bound)
+    await share(gateways, parts, capture, settings.ib.reconnect_s, seconds_left)
+    return sorted(runs, key=lambda run: run.batch or "")
+
+
+def _pace_and_mode(gateway: Gateway, settings: Settings, interest_needed: bool) -> tuple[Pace, Mode]:
+    pace = pace_of(gateway.session, settings.model_copy(update={"ib": gateway.session.settings}))
+    holding = gateway.holding
+    if holding.streaming_s is None and pace.measured:
+        holding = replace(holding, streaming_s=pace.holding_s)
+    mode = mode_of(settings.acquisition.mode, pace.lines, pace.rate, holding, interest_needed=interest_needed)
+    return pace, mode
+
+
+@dataclass(frozen=True, slots=True)
+class _Todo:
+    """The frozen contracts in order of capture, what already has a row, and what is not worth asking in this slot."""
+
+    contracts: list[OptionContract]
+    done_options: set[int]
+    done_underlyings: set[int]
+    conids: dict[str, int]
+    silent: set[int]
+    skipped: set[int]
+    stale: frozenset[int]
+
+    def of(self, symbols: set[str]) -> tuple[list[OptionContract], int]:
+        """The options of `symbols` that are asked, silent ones last, and how many are skipped."""
+        left = [c for c in self.contracts if c.underlying in symbols and c.conid not in self.done_options]
+        asked = [contract for contract in left if contract.conid not in self.skipped]
+        return sorted(asked, key=lambda contract: contract.conid in self.silent), len(left) - len(asked)
+
+    def count(self, part: Part) -> int:
+        """How many contracts of a batch are asked, its underlyings included."""
+        conids = [u.conid or self.conids.get(u.symbol) for u in part.underlyings]
+        options, _ = self.of({u.symbol for u in part.underlyings})
+        return len(options) + sum(conid not in self.done_underlyings for conid in conids)
+
+    def refreshed(self, lake: Lake, slot: Slot, view: View, window: tuple[datetime, datetime]) -> "_Todo":
+        """The same with what has been recorded since."""
+        with reader(lake) as reads:
+            return replace(
+                self,
+                done_options=reads.captured_options(slot.trade_date, view, slot.slot_30m, window),
+                done_underlyings=reads.captured_underlyings(slot.trade_date, view, slot.slot_30m),
+                conids=reads.underlying_conids(slot.trade_date),
+            )
+
+
+def _still_to_do(lake: Lake, slot: Slot, view: View, window: tuple[datetime, datetime], settings: Settings) -> _Todo:
+    acquisition = settings.acquisition
     with reader(lake) as reads:
         rows = [row for row in reads.contracts(slot.trade_date) if row["first_seen_slot"] <= slot.slot_30m]
-        done_options = reads.captured_options(
-            slot.trade_date, view, slot.slot_30m, window_of(trading_session, slot, view, settings)
-        )
+        done_options = reads.captured_options(slot.trade_date, view, slot.slot_30m, window)
         done_underlyings = reads.captured_underlyings(slot.trade_date, view, slot.slot_30m)
         conids = reads.underlying_conids(slot.trade_date)
+        silent = silent_contracts(reads, slot, acquisition.silent_slots)
     if not rows:
         raise UsageError(
             f"no contracts are frozen for {slot.trade_date}: run `chainlake discover --date {slot.trade_date}` first"
         )
     reference = {row["underlying"]: row["reference_price"] for row in rows if row["reference_price"]}
     contracts = {row["conid"]: contract_of(row) for row in rows}
-    return capture_order(list(contracts.values()), reference), done_options, done_underlyings, conids
+    in_order = capture_order(list(contracts.values()), reference)
+    skipped = {conid for conid in silent if not slot.is_close and is_skipped(conid, slot, acquisition.silent_every)}
+    stale = frozenset(row["conid"] for row in rows if (row.get("discovered_on") or slot.trade_date) < slot.trade_date)
+    return _Todo(in_order, done_options, done_underlyings, conids, silent, skipped, stale)
 
 
 async def _with_conids(
@@ -127,98 +208,3 @@ async def _with_conids(
 def contract_of(row: dict[str, object]) -> OptionContract:
     """The contract in a row of ``raw/contracts``."""
     return OptionContract(**{name: row[name] for name in OptionContract.__slots__})  # type: ignore[arg-type]
-
-
-class _Batch:
-    """One batch of a slot: one attempt, one commit."""
-
-    def __init__(
-        self,
-        lake: Lake,
-        session: BrokerSession,
-        trading_session: Session,
-        slot: Slot,
-        view: View,
-        name: str,
-        settings: Settings,
-        trigger: Trigger,
-    ) -> None:
-        self._lake, self._session, self._slot, self._settings = lake, session, slot, settings
-        self._window = window_of(trading_session, slot, view, settings)
-        self._run = Run(
-            STEPS[view], slot.trade_date, trigger, session.clock.now(), view=view, slot_30m=slot.slot_30m, batch=name
-        )
-        self._run.attempt = 1 + max(
-            lake.last_attempt(table, self._run.app_id) for table in ("raw/option_quotes", "raw/underlying_quotes")
-        )
-        self._run.watch(session)
-        self._attempt = Attempt(
-            slot,
-            view,
-            name,
-            self._run.attempt,
-            self._run.ingest_id,
-            RUN_TYPES[trigger],
-            session.origin,
-            timedelta(seconds=settings.acquisition.slot_grace_s),
-            settings.acquisition.retries,
-        )
-
-    async def capture(
-        self,
-        underlyings: Sequence[Underlying],
-        options: Sequence[OptionContract],
-        pace: Pace,
-        on_outcome: Callable[[Outcome], None],
-    ) -> Run:
-        acquisition = self._settings.acquisition
-        option_done = option_ready(acquisition.greeks_patience_s)
-        underlying_done = underlying_ready(acquisition.greeks_patience_s)
-        asks = [Ask(underlying, UNDERLYING_TICKS, underlying_done) for underlying in underlyings]
-        asks += [Ask(contract, OPTION_TICKS, option_done) for contract in options]
-        engine = CaptureEngine(
-            self._session,
-            pace,
-            timeout_s=acquisition.contract_timeout_s,
-            retries=acquisition.retries,
-            seconds_left=lambda: self._session.clock.wall_seconds_until(self._window[1]),
-            on_outcome=on_outcome,
-        )
-        outcomes = await engine.capture(asks)
-        self._commit(outcomes, engine)
-        if engine.lost:
-            raise BrokerUnreachable(
-                f"the connection to {self._session.address} was lost in slot {self._slot.label}; {len(outcomes)} "
-                f"contracts are recorded: run the same command again for the other {len(engine.unasked)}"
-            )
-        return self._run
-
-    def _commit(self, outcomes: Sequence[Outcome], engine: CaptureEngine) -> None:
-        run = self._run
-        option_rows, underlying_rows = [], []
-        for outcome in outcomes:
-            contract = outcome.ask.contract
-            if isinstance(contract, OptionContract):
-                option_rows.append(option_row(outcome, contract, self._attempt))
-            else:
-                underlying_rows.append(underlying_row(outcome, contract, self._attempt))
-        self._lake.append("raw/underlying_quotes", underlying_rows, run.app_id, run.attempt)
-        self._lake.append("raw/option_quotes", option_rows, run.app_id, run.attempt)
-        run.account(outcomes, self._slot.sample_time, self._session)
-        if engine.unasked:
-            run.status = "partial"
-            run.message = f"{len(engine.unasked)} contracts were not asked: the slot's time was over"
-            if engine.lost:
-                run.message = f"{len(engine.unasked)} contracts were not asked: the connection was lost"
-        run.record(self._lake, self._session.clock, Path(self._settings.state.dir))
-        log.info(
-            "batch_captured",
-            slot=self._slot.label,
-            view=self._attempt.view,
-            batch=run.batch,
-            attempt=run.attempt,
-            asked=run.asked,
-            captured=run.captured,
-            failed=run.failed,
-            **run.measures,
-        )

@@ -157,8 +157,10 @@ class SimulatedGateway:
         """Send changed quotes at once when the clock is set, and every quarter of a second while it runs."""
         state = self._state
         while True:
+            # not wait_for: in Python 3.11 it can take a cancellation for its own time-out, and stop() waits for ever
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(state.changed.wait(), self._pause())
+                async with asyncio.timeout(self._pause()):
+                    await state.changed.wait()
             moved = state.changed.is_set() or self.clock.speed > 0
             state.changed.clear()
             now = self.clock.now()

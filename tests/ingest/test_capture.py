@@ -52,7 +52,7 @@ async def gateway() -> AsyncIterator[SimulatedGateway]:
 @pytest.fixture
 def settings(gateway: SimulatedGateway, tmp_path: Path) -> Settings:
     return load(
-        ib={"port": gateway.port, "lines": 400, "messages_per_second": 4000.0},
+        ib={"port": gateway.port, "lines": 400, "messages_per_second": 4000.0, "client_id_pool": 0, "reconnect_s": 0.5},
         lake={"root": str(tmp_path / "lake")},
         state={"dir": tmp_path / "state"},
         acquisition={"greeks_patience_s": 1.5, "contract_timeout_s": 4.0},

@@ -5,12 +5,20 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ib_insync import OptionComputation, Ticker
 
+from ingest.broker.library import OptionComputation, Ticker
 from ingest.broker.quotes import quote_of
 
 UNSET = 1.7976931348623157e308
 SENTINEL = st.sampled_from([math.nan, UNSET, -1.0])
+
+
+def ticker(**values: float | OptionComputation) -> Ticker:
+    # ib_async's constructor overwrites what it is given
+    made = Ticker()
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
 
 
 def model(**values: float | None) -> OptionComputation:
@@ -20,7 +28,7 @@ def model(**values: float | None) -> OptionComputation:
 
 @given(SENTINEL, SENTINEL, SENTINEL, SENTINEL)
 def test_prices_and_sizes_that_are_sentinels_become_null(bid: float, ask: float, last: float, volume: float) -> None:
-    quote = quote_of(Ticker(bid=bid, ask=ask, last=last, volume=volume, close=-1.0), "C")
+    quote = quote_of(ticker(bid=bid, ask=ask, last=last, volume=volume, close=-1.0), "C")
     assert (quote.bid, quote.ask, quote.last, quote.volume, quote.close) == (None,) * 5
     assert quote.bid_seen == (not math.isnan(bid))
 
@@ -39,7 +47,7 @@ def test_prices_and_sizes_that_are_sentinels_become_null(bid: float, ask: float,
 def test_a_zero_bid_option_has_a_market_and_a_silent_side_has_none(
     bid: float, size: float, stored: float | None, market: bool
 ) -> None:
-    quote = quote_of(Ticker(bid=bid, bidSize=size, ask=1.1, askSize=3), "P")
+    quote = quote_of(ticker(bid=bid, bidSize=size, ask=1.1, askSize=3), "P")
     assert (quote.bid, quote.has_market) == (stored, market)
 
 
@@ -47,14 +55,14 @@ def test_minus_one_is_a_delta_and_minus_two_is_not_computed() -> None:
     greeks = model(
         impliedVol=0.2, delta=-1.0, gamma=-2.0, vega=-2.0, theta=-2.0, optPrice=-1.0, pvDividend=0.0, undPrice=UNSET
     )
-    quote = quote_of(Ticker(modelGreeks=greeks), "P")
+    quote = quote_of(ticker(modelGreeks=greeks), "P")
     assert (quote.iv, quote.delta, quote.pv_dividend) == (0.2, -1.0, 0.0)
     assert (quote.gamma, quote.vega, quote.theta, quote.model_price, quote.underlying_price) == (None,) * 5
     assert quote.has_model
-    assert not quote_of(Ticker(modelGreeks=model()), "P").has_model
+    assert not quote_of(ticker(modelGreeks=model()), "P").has_model
 
 
 def test_open_interest_is_of_the_options_own_right_and_zero_is_a_value() -> None:
-    ticker = Ticker(callOpenInterest=0.0, putOpenInterest=12.0)
-    assert (quote_of(ticker, "C").open_interest, quote_of(ticker, "P").open_interest) == (0, 12)
-    assert quote_of(ticker, None).open_interest is None
+    both = ticker(callOpenInterest=0.0, putOpenInterest=12.0)
+    assert (quote_of(both, "C").open_interest, quote_of(both, "P").open_interest) == (0, 12)
+    assert quote_of(both, None).open_interest is None

@@ -1,0 +1,134 @@
+"""Questions that the broker answers once (contracts, historical bars), each with the error that it ended in."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import TypeVar
+
+from ingest.broker.library import IB, Contract, Option
+from ingest.broker.session import BrokerSession, contract_of
+from ingest.broker.subscription import RequestError
+from ingest.contracts import OptionContract, OptionSpec, Underlying, occ_expiry
+from ingest.errors import BrokerUnreachable
+
+T = TypeVar("T")
+
+# "No security definition has been found": no such contract.
+NOT_LISTED = 200
+# Not a code of IB's: several contracts fit, or none and no reason was told.
+UNSETTLED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One historical bar, as far as it is of use to tell what is there: when it began, and its volume."""
+
+    start: date | datetime
+    close: float
+    volume: float
+
+
+class Lookup:
+    """Asks over a session's connection, and counts the messages there; nothing here paces.
+
+    Everything raises BrokerUnreachable when the connection is lost, TimeoutError when a request is left unanswered. The
+    library tells an error of such a request apart from an empty answer only through its event.
+    """
+
+    def __init__(self, session: BrokerSession) -> None:
+        self._session = session
+        self._client: IB | None = None
+        self._errors: dict[int, RequestError | None] = {}
+
+    async def options(self, specs: Sequence[OptionSpec], timeout_s: float) -> list[OptionContract | RequestError]:
+        """For each of `specs` the contract that is listed, or the error: code NOT_LISTED when there is none."""
+        contracts = [
+            Option(
+                symbol=spec.underlying,
+                lastTradeDateOrContractMonth=f"{spec.last_trade_date:%Y%m%d}",
+                strike=spec.strike,
+                right=spec.right,
+                exchange=spec.exchange,
+                multiplier=spec.multiplier,
+                currency="USD",
+                tradingClass=spec.trading_class,
+            )
+            for spec in specs
+        ]
+        errors = await self._asked(self._ib.qualifyContractsAsync(*contracts), contracts, timeout_s)
+        return [
+            _option(spec, contract) if contract.conId else error or RequestError(UNSETTLED, "several contracts fit")
+            for spec, contract, error in zip(specs, contracts, errors, strict=True)
+        ]
+
+    async def underlyings(self, underlyings: Sequence[Underlying], timeout_s: float) -> list[Underlying | RequestError]:
+        """For each of `underlyings` itself with its conid, or the error: code NOT_LISTED when IB does not know it."""
+        contracts = [contract_of(underlying) for underlying in underlyings]
+        errors = await self._asked(self._ib.qualifyContractsAsync(*contracts), contracts, timeout_s)
+        # A contract that was not found stays as it was asked: it has no local symbol.
+        return [
+            replace(underlying, conid=contract.conId)
+            if contract.localSymbol
+            else error or RequestError(UNSETTLED, "several contracts fit")
+            for underlying, contract, error in zip(underlyings, contracts, errors, strict=True)
+        ]
+
+    async def bars(
+        self, contract: OptionContract, kind: str, bar_size: str, duration: str, timeout_s: float
+    ) -> list[Bar] | RequestError:
+        """Historical bars of regular hours up to now, oldest first, or the error that IB gave instead."""
+        asked = Contract(conId=contract.conid, exchange=contract.exchange)
+        found: list[Bar] = []
+
+        async def collect() -> None:
+            # The library's own time-out cancels the request, and passes for an empty answer without an error.
+            bars = await self._ib.reqHistoricalDataAsync(asked, "", duration, bar_size, kind, True, timeout=timeout_s)
+            found.extend(Bar(bar.date, bar.close, bar.volume) for bar in bars)
+
+        (error,) = await self._asked(collect(), [asked], timeout_s + 1)
+        if not found and error is None:
+            raise TimeoutError
+        return found if error is None or found else error
+
+    async def _asked(
+        self, request: Awaitable[object], contracts: Sequence[Contract], timeout_s: float
+    ) -> list[RequestError | None]:
+        """Wait for a request about `contracts`; the error of each."""
+        self._session.messages += len(contracts)
+        self._errors.update(dict.fromkeys(map(id, contracts)))
+        try:
+            await asyncio.wait_for(request, timeout_s)
+        except ConnectionError:
+            raise BrokerUnreachable(f"the connection to {self._session.address} was lost") from None
+        finally:
+            errors = [self._errors.pop(id(contract)) for contract in contracts]
+        return errors
+
+    @property
+    def _ib(self) -> IB:
+        # A connection that came back is another client.
+        if self._client is not self._session._ib:
+            self._client = self._session._ib
+            self._client.errorEvent += self._told
+        return self._client
+
+    def _told(self, _request_id: int, code: int, message: str, contract: Contract | None) -> None:
+        if id(contract) in self._errors:
+            self._errors[id(contract)] = RequestError(code, message)
+
+
+def _option(spec: OptionSpec, contract: Contract) -> OptionContract:
+    last_trade_date = contract.lastTradeDateOrContractMonth
+    return OptionContract(
+        conid=contract.conId,
+        underlying=spec.underlying,
+        symbol=contract.localSymbol,
+        trading_class=contract.tradingClass,
+        expiry=occ_expiry(contract.localSymbol),
+        last_trade_date=date.fromisoformat(f"{last_trade_date[:4]}-{last_trade_date[4:6]}-{last_trade_date[6:8]}"),
+        right=spec.right,
+        strike=contract.strike,
+        multiplier=float(contract.multiplier),
+        exchange=spec.exchange,
+    )

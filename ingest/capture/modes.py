@@ -1,0 +1,48 @@
+"""The two ways to ask for a quote, and which gives more contracts a second. Pure."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Mode = Literal["streaming", "snapshot"]
+# Streaming: subscribe and cancel, and IB counts both. A snapshot ends by itself.
+MESSAGES: dict[Mode, int] = {"streaming": 2, "snapshot": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """How many seconds a contract holds a market data line, by mode; 0 where it holds none, None where unmeasured."""
+
+    streaming_s: float | None = None
+    snapshot_s: float | None = None
+
+
+UNMEASURED = Holding()
+
+
+def contracts_per_second(mode: Mode, lines: int, messages_per_second: float, holding_s: float) -> float:
+    """The most contracts a second that lines and messages allow when each holds a line for `holding_s`."""
+    by_messages = messages_per_second / MESSAGES[mode]
+    return min(by_messages, lines / holding_s) if holding_s > 0 else by_messages
+
+
+def faster_mode(lines: int, messages_per_second: float, holding: Holding) -> Mode:
+    """The mode with more contracts a second; streaming when that is open, because it shows open interest too."""
+    if holding.streaming_s is None or holding.snapshot_s is None:
+        return "streaming"
+    streaming = contracts_per_second("streaming", lines, messages_per_second, holding.streaming_s)
+    snapshot = contracts_per_second("snapshot", lines, messages_per_second, holding.snapshot_s)
+    return "snapshot" if snapshot > streaming else "streaming"
+
+
+def mode_of(
+    setting: Literal["streaming", "snapshot", "auto"],
+    lines: int,
+    messages_per_second: float,
+    holding: Holding,
+    *,
+    interest_needed: bool,
+) -> Mode:
+    """The mode for a capture: the `setting`, or for ``auto`` the faster one unless open interest must be shown."""
+    if setting != "auto":
+        return setting
+    return "streaming" if interest_needed else faster_mode(lines, messages_per_second, holding)
