@@ -63,9 +63,9 @@ test-clients: $(STAMP) $(CLIENT_STAMPS) ## Run the conformance suite of the simu
 	done; \
 	if [ -n "$$failed" ]; then echo "The conformance suite failed by:$$failed" >&2; exit 1; fi
 
-# These are the tests that reach a gateway through ingest.broker.
+# These are the tests that reach a gateway through ingest.broker. They look at seconds: one worker has the host to itself.
 test-ib-async: ## Run the broker, capture and discovery tests with ib_async
-	$(MAKE) CLIENT=ib_async TESTS=tests/ingest test
+	$(MAKE) CLIENT=ib_async TESTS=tests/ingest WORKERS=1 test
 
 lint: $(STAMP) ## Check style, formatting, layers, types and SQL
 	$(PY) -m ruff check .
