@@ -11,7 +11,7 @@ from datetime import date, datetime
 import structlog
 
 from ingest.contracts import OptionContract, OptionSpec, Right
-from ingest.sessions import previous_session
+from ingest.sessions import sessions_back
 from lake.reads import Reader
 from lake.store import Lake
 
@@ -44,10 +44,7 @@ class ContractCache:
         self._answers: list[dict[str, object]] = []
         self._flushed_at = time.monotonic()
         self._flushes = 0
-        first = trade_date
-        for _ in range(unlisted_sessions - 1):
-            first = previous_session(first).trade_date
-        reads.remember_contracts(trade_date, CONTRACT_DAYS, first)
+        reads.remember_contracts(trade_date, CONTRACT_DAYS, sessions_back(trade_date, unlisted_sessions - 1))
 
     def known(self, underlying: str) -> Mapping[Combination, OptionContract | None]:
         """The combinations of an underlying that need no question; None for one that is not listed."""

@@ -61,6 +61,11 @@ class ChainParameters:
     strikes: frozenset[float]
 
 
+def ib_date(text: str) -> date:
+    """The date at the beginning of IB's ``20140620`` or ``20140620 16:00:00 US/Eastern``. Raises ValueError."""
+    return date.fromisoformat(f"{text[:4]}-{text[4:6]}-{text[6:8]}")
+
+
 def occ_expiry(local_symbol: str) -> date:
     """The expiry in an OCC symbol, such as 2014-06-21 in ``AAPL  140621C00645000``. Raises ValueError."""
     return datetime.strptime(local_symbol[OCC_ROOT_WIDTH : OCC_ROOT_WIDTH + 6] + "+0000", "%y%m%d%z").date()

@@ -11,7 +11,7 @@ import structlog
 from ingest.capture.rows import contract_columns
 from ingest.contracts import OptionContract
 from ingest.runs import Run
-from ingest.sessions import Session, previous_session
+from ingest.sessions import Session, sessions_back
 from lake.reads import Reader
 from lake.store import Lake
 
@@ -71,9 +71,7 @@ class FrozenSet:
         wanted = set(symbols) - self.underlyings
         if not wanted or not sessions:
             return {}
-        first = self._trade_date
-        for _ in range(sessions):
-            first = previous_session(first).trade_date
+        first = sessions_back(self._trade_date, sessions)
         by_underlying: dict[str, list[dict[str, Any]]] = {}
         for row in self._reads.last_frozen(self._trade_date, first):
             row["discovered_on"] = row.get("discovered_on") or row["trade_date"]

@@ -119,6 +119,13 @@ def previous_session(day: date) -> Session:
     return _scan(day, timedelta(days=-1))
 
 
+def sessions_back(day: date, count: int) -> date:
+    """The date of the `count`-th session before `day`; `day` itself for 0."""
+    for _ in range(count):
+        day = previous_session(day).trade_date
+    return day
+
+
 def sessions_between(first: date, last: date) -> list[Session]:
     """All sessions from `first` to `last`, both included, in order."""
     return [

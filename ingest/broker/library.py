@@ -34,14 +34,14 @@ LIBRARY = installed_library()
 
 # mypy reads the first branch only: the names are used alike.
 if TYPE_CHECKING or LIBRARY == "ib_insync":
-    from ib_insync import IB, Contract, Option, OptionComputation, Stock, Ticker
+    from ib_insync import IB, Contract, Option, OptionComputation, Ticker
 
     def new_client() -> IB:
         """A client that is not connected yet, without the library's own throttle: ours is the only one."""
         return _unthrottled(IB())
 
 else:
-    from ib_async import IB, Contract, Option, OptionComputation, Stock, Ticker
+    from ib_async import IB, Contract, Option, OptionComputation, Ticker
     from ib_async.client import Client
     from ib_async.wrapper import Wrapper
 
@@ -122,7 +122,6 @@ __all__ = [
     "Contract",
     "Option",
     "OptionComputation",
-    "Stock",
     "Ticker",
     "evict",
     "installed_library",

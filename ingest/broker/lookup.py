@@ -9,7 +9,7 @@ from typing import TypeVar
 from ingest.broker.library import IB, Contract, Option
 from ingest.broker.session import BrokerSession, contract_of
 from ingest.broker.subscription import RequestError
-from ingest.contracts import OptionContract, OptionSpec, Underlying, occ_expiry
+from ingest.contracts import OptionContract, OptionSpec, Underlying, ib_date, occ_expiry
 from ingest.errors import BrokerUnreachable
 
 T = TypeVar("T")
@@ -119,14 +119,13 @@ class Lookup:
 
 
 def _option(spec: OptionSpec, contract: Contract) -> OptionContract:
-    last_trade_date = contract.lastTradeDateOrContractMonth
     return OptionContract(
         conid=contract.conId,
         underlying=spec.underlying,
         symbol=contract.localSymbol,
         trading_class=contract.tradingClass,
         expiry=occ_expiry(contract.localSymbol),
-        last_trade_date=date.fromisoformat(f"{last_trade_date[:4]}-{last_trade_date[4:6]}-{last_trade_date[6:8]}"),
+        last_trade_date=ib_date(contract.lastTradeDateOrContractMonth),
         right=spec.right,
         strike=contract.strike,
         multiplier=float(contract.multiplier),

@@ -14,7 +14,7 @@ from ingest.broker.library import IB, Contract, Option, Ticker, request_market_d
 from ingest.broker.link import open_link
 from ingest.broker.quotes import quote_of
 from ingest.broker.session import contract_of
-from ingest.contracts import Right, Underlying
+from ingest.contracts import Right, Underlying, ib_date
 from ingest.errors import BrokerUnreachable
 from ingest.settings import IbSettings
 
@@ -116,7 +116,7 @@ class ProbeLink:
         chains = await self._answer(
             self._ib.reqSecDefOptParamsAsync, underlying.symbol, "", underlying.sec_type, underlying.conid or 0
         )
-        return sorted({_day(text) for chain in chains if chain.exchange == SMART for text in chain.expirations})
+        return sorted({ib_date(text) for chain in chains if chain.exchange == SMART for text in chain.expirations})
 
     async def listed(self, underlying: Underlying, last_trade_date: date) -> list[Listed]:
         """All options of one last trade date: one message, however many there are."""
@@ -240,7 +240,3 @@ class ProbeLink:
         except (TimeoutError, ConnectionError):
             where = f"{self._settings.host}:{self._settings.port}"
             raise BrokerUnreachable(f"{where} left a question of the probe without an answer: run it again") from None
-
-
-def _day(text: str) -> date:
-    return date.fromisoformat(f"{text[:4]}-{text[4:6]}-{text[6:8]}")

@@ -9,7 +9,8 @@ import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
-from datetime import date, datetime
+from dataclasses import replace
+from datetime import datetime
 from typing import TypeVar
 
 import structlog
@@ -20,7 +21,7 @@ from ingest.broker.library import IB, Contract, Ticker, evict, request_market_da
 from ingest.broker.outages import Outage, OutageKind, Outages, told
 from ingest.broker.subscription import Nobody, RequestError, Subscription, Watcher
 from ingest.clock import Clock, ControlPort, HostClock
-from ingest.contracts import ChainParameters, OptionContract, Underlying
+from ingest.contracts import ChainParameters, OptionContract, Underlying, ib_date
 from ingest.errors import BrokerUnreachable
 from ingest.settings import IbSettings
 from lake.store import Origin
@@ -183,12 +184,13 @@ class BrokerSession:
     async def qualify_underlyings(self, underlyings: Sequence[Underlying]) -> list[Underlying]:
         """Those of `underlyings` that IB knows, with their conid."""
         contracts = [contract_of(underlying) for underlying in underlyings]
-        await self._qualify(contracts)
+        self.messages += len(contracts)
+        await self._answer(self._ib.qualifyContractsAsync(*contracts))
         # A contract that was not found stays as it was asked: it has no local symbol.
         return [
-            Underlying(u.symbol, c.conId, u.sec_type, u.exchange, u.weight, u.group, u.views)
-            for u, c in zip(underlyings, contracts, strict=True)
-            if c.localSymbol
+            replace(underlying, conid=contract.conId)
+            for underlying, contract in zip(underlyings, contracts, strict=True)
+            if contract.localSymbol
         ]
 
     async def option_chain(self, underlying: Underlying) -> list[ChainParameters]:
@@ -202,15 +204,11 @@ class BrokerSession:
                 chain.exchange,
                 chain.tradingClass,
                 chain.multiplier,
-                frozenset(_day(text) for text in chain.expirations),
+                frozenset(ib_date(text) for text in chain.expirations),
                 frozenset(float(strike) for strike in chain.strikes),
             )
             for chain in chains
         ]
-
-    async def _qualify(self, contracts: Sequence[Contract]) -> None:
-        self.messages += len(contracts)
-        await self._answer(self._ib.qualifyContractsAsync(*contracts))
 
     async def _answer(self, request: Awaitable[T]) -> T:
         # The library's requests wait for ever when the gateway stays silent.
@@ -384,7 +382,3 @@ def contract_of(underlying: Underlying) -> Contract:
         exchange=underlying.exchange,
         currency="USD",
     )
-
-
-def _day(text: str) -> date:
-    return date.fromisoformat(f"{text[:4]}-{text[4:6]}-{text[6:8]}")

@@ -107,9 +107,13 @@ class Faults:
         """The faults of these kinds that are in force."""
         return (fault.spec for fault in self.live if fault.in_force and isinstance(fault.spec, kinds))
 
+    def any_active(self, *kinds: type[s.Fault]) -> bool:
+        """Whether a fault of these kinds is in force."""
+        return next(self.active(*kinds), None) is not None
+
     def farm_is_down(self, farm: str) -> bool:
         """Whether `farm` cannot be reached."""
-        return any(True for _ in self.active(*_CUT_OFF)) or any(
+        return self.any_active(*_CUT_OFF) or any(
             isinstance(fault, s.FarmDown) and fault.farm == farm for fault in self.active(s.FarmDown)
         )
 
@@ -152,7 +156,7 @@ class Faults:
 
     def _unpermitted(self, instrument: Instrument, requested_type: int) -> Refusal | None:
         live_wanted = requested_type in (LIVE, FROZEN)
-        if live_wanted and any(True for _ in self.active(s.CompetingSession)):
+        if live_wanted and self.any_active(s.CompetingSession):
             return Refusal(codes.COMPETING_SESSION, codes.text_of(codes.COMPETING_SESSION))
         for fault in self.live:
             if not fault.fits(instrument):

@@ -10,7 +10,6 @@ from ingest.gateway.faults import scenario as s
 from ingest.gateway.faults.engine import Faults
 from ingest.gateway.market import FROZEN, LIVE
 from ingest.gateway.messages import message
-from ingest.gateway.wire import frame
 
 if TYPE_CHECKING:
     from ingest.gateway.connection import ClientConnection
@@ -92,13 +91,13 @@ def end(state: "GatewayState", fault: s.Fault) -> None:
 
 def sockets_are_dead(faults: Faults) -> bool:
     """Whether a new connection finds nobody behind it."""
-    return any(True for _ in faults.active(s.HalfOpen))
+    return faults.any_active(s.HalfOpen)
 
 
 def tell_of_farms(client: "ClientConnection") -> None:
     """Tell a client that has just connected how the server farms are, as TWS does."""
     faults = client.state.faults
-    if any(True for _ in faults.active(s.ConnectionLost, s.NightlyReset)):
+    if faults.any_active(s.ConnectionLost, s.NightlyReset):
         client.inform(codes.SERVER_BROKEN, codes.text_of(codes.SERVER_BROKEN))
     for farm in _FARMS:
         code = (codes.FARM_BROKEN if faults.farm_is_down(farm) else codes.FARM_OK)[farm]
@@ -115,7 +114,7 @@ def garbage(kind: str) -> bytes:
         case "binary":
             return b"\x00\x00\x00\x08\xff\xfe\x00\x81\xf0\x28\x8c\x00"
         case _:
-            return frame("1\0")[:4].replace(b"\x00\x00\x00\x02", b"\x00\x0f\xff\xff") + b"1\x00"
+            return b"\x00\x0f\xff\xff1\x00"
 
 
 def _inform(state: "GatewayState", code: int, farm: str = "", text: str = "") -> None:

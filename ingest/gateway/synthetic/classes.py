@@ -86,24 +86,22 @@ _EVENING = Calendar(
     ),
     month_ends=True,
 )
+_INDEX_CLASSES = (
+    OptionClass(calendar=_MORNING, steps=_INDEX_STEPS),
+    OptionClass("W", calendar=_EVENING, steps=_INDEX_STEPS),
+)
 INDEXES: Mapping[str, Index] = {
     "RUT": Index(
         "RUSSELL",
         2200.0,
         0.2,
-        (
-            OptionClass(calendar=_MORNING, steps=_INDEX_STEPS),
-            OptionClass("W", calendar=_EVENING, steps=_INDEX_STEPS),
-        ),
+        _INDEX_CLASSES,
     ),
     "SPX": Index(
         "CBOE",
         6000.0,
         0.16,
-        (
-            OptionClass(calendar=_MORNING, steps=_INDEX_STEPS),
-            OptionClass("W", calendar=_EVENING, steps=_INDEX_STEPS),
-        ),
+        _INDEX_CLASSES,
         conid=416904,
     ),
 }
