@@ -1,6 +1,6 @@
 """A whole trading day against one gateway: discovery, every slot, close snapshot, rollup, open interest."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -8,8 +8,8 @@ import structlog
 
 from flows.steps import Desk, Rollup, rollup
 from ingest.clock import MarketClock, sleep_until
-from ingest.errors import UsageError
-from ingest.open_interest import due_at
+from ingest.errors import BrokerUnreachable, UsageError
+from ingest.open_interest import attempts_at
 from ingest.runs import Run
 from ingest.sessions import NEW_YORK, Session, Slot
 
@@ -21,12 +21,23 @@ OPENING_DELAY = timedelta(seconds=60)
 
 @dataclass(slots=True)
 class DayReport:
-    """What a day brought."""
+    """What a day brought: its runs, the slots that were over before, the steps cut short by a lost broker."""
 
     session: Session
     runs: list[Run] = field(default_factory=list)
     missed: list[Slot] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
     rollup: Rollup | None = None
+
+    async def attempt(self, label: str, step: Awaitable[list[Run]]) -> bool:
+        """Await a step and keep its runs; False, and a note, when the broker is lost: the next step seeks it again."""
+        try:
+            self.runs += await step
+        except BrokerUnreachable as reason:
+            log.error("step_lost", trade_date=str(self.session.trade_date), step=label, reason=str(reason))
+            self.lost.append(label)
+            return False
+        return True
 
 
 def step_instant(slot: Slot) -> datetime:
@@ -42,16 +53,16 @@ async def run_day(
 ) -> DayReport:
     """Run every step of `session` in order; each waits for its time, or steps the clock of a simulated gateway.
 
-    A slot whose window is over already is reported as missed; steps that are done are not done again. Raises
-    UsageError when the day lies in the past of a clock that cannot be stepped.
+    A slot whose window is over already is reported as missed; steps that are done are not done again; a step that
+    loses the broker does not end the day. Raises UsageError when the day lies in the past of a clock that cannot be
+    stepped.
     """
     settings, report = desk.work.settings, DayReport(session)
     if desk.session.clock.now() >= session.at(settings.close.deadline) and not _stepped(desk):
         raise UsageError(f"{session.trade_date} is over: there is no historical backfill")
     on_step("discover")
     await _reach(desk, session.at(settings.schedule.freeze_at))
-    if desk.session.clock.now() < session.close:
-        report.runs.append(await desk.discover(session))
+    discovered = desk.session.clock.now() >= session.close or await _discover(desk, report, "discover")
     for slot in session.slots:
         await _reach(desk, step_instant(slot) if _stepped(desk) else slot.sample_time)
         if not slot.holds(desk.session.clock.now()):
@@ -59,20 +70,46 @@ async def run_day(
             report.missed.append(slot)
             continue
         on_step(f"slot {slot.label}")
-        report.runs += await desk.snapshot(session, slot)
+        discovered = discovered or await _discover(desk, report, f"discover at {slot.label}")
+        if discovered or desk.is_frozen(session):
+            await report.attempt(f"slot {slot.label}", desk.snapshot(session, slot))
     on_step("close snapshot")
     await _reach(desk, session.at(settings.schedule.close_snapshot_at))
-    report.runs += await desk.snapshot(session, session.close_slot, "close")
+    await report.attempt("close snapshot", desk.snapshot(session, session.close_slot, "close"))
     on_step("rollup")
     report.rollup = await rollup(desk.work, desk.lake, [session.trade_date], desk.session.clock.now())
     if with_open_interest:
-        due = due_at(session.trade_date, settings)
-        on_step(f"open interest, {due.astimezone(NEW_YORK):%a %H:%M}")
-        await _reach(desk, due)
-        report.runs.append(await desk.enrich(session))
+        await _fill_open_interest(desk, report, on_step)
         on_step("rollup with open interest")
         report.rollup = await rollup(desk.work, desk.lake, [session.trade_date], desk.session.clock.now())
     return report
+
+
+async def _discover(desk: Desk, report: DayReport, label: str) -> bool:
+    """Freeze the contract set; False when nothing was found, and the last set is frozen instead where there is one."""
+
+    async def step() -> list[Run]:
+        try:
+            return [await desk.discover(report.session)]
+        except BrokerUnreachable as reason:
+            desk.reuse_frozen(report.session, str(reason))
+            raise
+
+    return await report.attempt(label, step()) and report.runs[-1].status != "failed"
+
+
+async def _fill_open_interest(desk: Desk, report: DayReport, on_step: Callable[[str], None]) -> None:
+    session = report.session
+    for instant in attempts_at(session.trade_date, desk.work.settings):
+        label = f"open interest, {instant.astimezone(NEW_YORK):%a %H:%M}"
+        on_step(label)
+        await _reach(desk, instant)
+
+        async def step() -> list[Run]:
+            return [await desk.enrich(session)]
+
+        if await report.attempt(label, step()) and report.runs[-1].status == "ok":
+            return
 
 
 def simulated(desk: Desk) -> bool:

@@ -105,5 +105,7 @@ def day(report: Any) -> None:
     runs(report.runs, str(report.session.trade_date))
     if report.missed:
         out.print(f"missed: {', '.join(slot.label for slot in report.missed)}")
+    if report.lost:
+        out.print(f"cut short, as the broker was lost: {', '.join(report.lost)}")
     if report.rollup:
         rollup(report.rollup)

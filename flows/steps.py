@@ -104,6 +104,25 @@ class Desk:
             mode,
         )
 
+    def reuse_frozen(self, trading_session: Session, reason: str) -> Run:
+        """Freeze the last set for a session whose discovery has lost the broker."""
+        work = self.work
+        return reuse_last_frozen(
+            self.lake,
+            trading_session,
+            work.universe,
+            work.part,
+            work.settings,
+            work.trigger,
+            self.session.clock,
+            reason,
+        )
+
+    def is_frozen(self, trading_session: Session) -> bool:
+        """Whether a session has any contracts to capture."""
+        with reader(self.lake) as reads:
+            return bool(reads.frozen_conids(trading_session.trade_date))
+
     async def snapshot(
         self,
         trading_session: Session,

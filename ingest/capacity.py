@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
+from statistics import fmean
 from typing import Literal
 
 from ingest.capture.modes import Holding, Mode, contracts_per_second
@@ -36,8 +37,11 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
-        """Those of the settings, as capture uses them."""
-        return cls(settings.ib.lines, settings.ib.message_limit, settings.acquisition.head_room, SPARE_LINES)
+        """Those of the settings, as capture uses them: with several `ib.gateways`, what each has on average."""
+        gateways = settings.ib.connections
+        lines = round(fmean(gateway.lines for gateway in gateways))
+        messages = fmean(gateway.message_limit for gateway in gateways)
+        return cls(lines, messages, settings.acquisition.head_room, SPARE_LINES)
 
     def with_lines(self, lines: int) -> "Limits":
         """The same with other lines: the messages a second go with them (IB: half the lines)."""

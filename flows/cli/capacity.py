@@ -61,7 +61,9 @@ def capacity(
     simulated: Annotated[
         bool, typer.Option("--simulated", help="The set that the simulated market lists for the universe.")
     ] = False,
-    gateways: Annotated[int, typer.Option(min=1, help="Gateways, each with lines of its own.")] = 1,
+    gateways: Annotated[
+        int | None, typer.Option(min=1, help="Gateways, each with lines of its own, instead of those in ib.gateways.")
+    ] = None,
     latency: Annotated[
         float | None, typer.Option(min=0, help="Milliseconds until an answer, instead of what was probed.")
     ] = None,
@@ -93,7 +95,7 @@ def capacity(
             raise
         o.print_result({"probe": _as_json(probed)}, given.json, lambda: _show_probe(probed))
         return
-    report = _Report.of(settings, counts, gateways, latency, probed)
+    report = _Report.of(settings, counts, gateways or len(settings.ib.connections), latency, probed)
     as_json = report.as_json(basis) | ({"probe": _as_json(probed)} if probing else {})
 
     def print_tables() -> None:
@@ -244,9 +246,10 @@ class _Report:
         data, case, limits = self.as_json(basis), self.case, self.case.limits
         show.line(f"{case.contracts:,} contracts: {basis}")
         show.line(f"{case.available_s:,.0f} seconds: the half-hour of a slot less its grace")
+        gateways = "1 gateway" if case.gateways == 1 else f"{case.gateways} gateways, each"
         show.line(
-            f"{case.gateways} gateway{'s' if case.gateways > 1 else ''} with {limits.lines:,} market data lines and "
-            f"{limits.messages_per_second:,.4g} messages a second, of which {limits.head_room:.0%} are used"
+            f"{gateways} with {limits.lines:,} market data lines and {limits.messages_per_second:,.4g} messages "
+            f"a second, of which {limits.head_room:.0%} are used"
         )
         for mode in MODES:
             rows = [

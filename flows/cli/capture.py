@@ -176,7 +176,7 @@ def run_day_command(
         ),
     ] = None,
 ) -> None:
-    """Run every step of a day against one gateway."""
+    """Run every step of a day against one gateway; one that loses the broker is told of, and the day goes on."""
     work = given.workplace()
     if given.dry_run:
         session = given.session()
@@ -192,7 +192,7 @@ def run_day_command(
 
     report = _at_desk(work, steps)
     o.print_result(day_report(report), given.json, lambda: show.day(report))
-    if report.rollup and report.rollup.publication.status == "failed":
+    if report.lost or (report.rollup and report.rollup.publication.status == "failed"):
         raise typer.Exit(1)
 
 

@@ -43,6 +43,7 @@ def day_report(report: DayReport) -> dict[str, Any]:
     return {
         "trade_date": report.session.trade_date,
         "slots_missed": [slot.label for slot in report.missed],
+        "steps_lost": report.lost,
         "asked": sum(run.asked for run in report.runs),
         "captured": sum(run.captured for run in report.runs),
         "failed": sum(run.failed for run in report.runs),

@@ -1,5 +1,6 @@
 """One batch of a slot: one attempt, one commit, one run."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -101,7 +102,8 @@ class Batch:
             "message_rate": round(pace.rate, 3),
             "open_window": pace.window(MESSAGES[mode]),
         }
-        self._commit(outcomes, engine)
+        # Writing a batch takes seconds: in a thread, so that other gateways go on meanwhile and no heartbeat is missed.
+        await asyncio.to_thread(self._commit, outcomes, engine)
         if engine.lost:
             raise BrokerUnreachable(
                 f"the connection to {self._session.address} was lost in slot {self._slot.label}; {len(outcomes)} "
