@@ -108,6 +108,12 @@ def test_boosters_and_gateways_that_fit(contracts: int, lines: int | None, gatew
     assert replace(case, gateways=gateways).fit("streaming", "ib-limit").fits
 
 
+def test_several_gateways_count_with_what_each_has_on_average() -> None:
+    gateways = [{"address": "127.0.0.1:4001", "lines": 100}, {"address": "127.0.0.1:4003", "lines": 300}]
+    limits = Limits.of(load(ib={"gateways": gateways}))
+    assert (limits.lines, limits.messages_per_second) == (200, 100)
+
+
 def test_boosters_do_not_help_a_preset() -> None:
     case = Case(45_000, HALF_HOUR_S, IB, FAST)
     assert case.lines_to_fit("streaming", "stage-0") is None
