@@ -86,6 +86,7 @@ class BrokerSession:
         """
         if self.connected:
             return
+        reason = ""
         try:
             async with asyncio.timeout(seconds):
                 async for attempt in AsyncRetrying(
@@ -97,9 +98,15 @@ class BrokerSession:
                     reraise=True,
                 ):
                     with attempt:
-                        await self._open()
+                        try:
+                            await self._open()
+                        except BrokerUnreachable as failure:
+                            reason = f": {failure}"
+                            raise
         except TimeoutError:
-            raise BrokerUnreachable(f"the gateway at {self.address} was not back within {seconds:.0f} s") from None
+            raise BrokerUnreachable(
+                f"the gateway at {self.address} was not back within {seconds:.0f} s{reason}"
+            ) from None
         if self._market_data_type is not None:
             self._market_data_type = None
             self.use_market_data_type(self._wanted_type)

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ingest.capture.silence import is_skipped, silent_contracts
 from ingest.capture.snapshot import capture_slot
 from ingest.contracts import OptionContract, Underlying
 from ingest.errors import BrokerUnreachable
-from ingest.gateway import SimulatedGateway
+from ingest.gateway import GatewayOptions, SimulatedGateway
 from ingest.runs import Run
 from ingest.settings import Settings, load
 from lake.reads import reader
@@ -152,6 +152,19 @@ async def test_a_gateway_that_does_not_come_back_is_said_after_the_commit(tmp_pa
         stored = desk.rows("raw/option_quotes")
         assert 0 < len(stored) < 80
         assert record["asked"] == len(stored) + len(desk.rows("raw/underlying_quotes"))
+
+
+async def test_a_gateway_of_another_origin_at_the_same_address_is_refused(tmp_path: Path, shared_data: Path) -> None:
+    recorded = shared_data / "replay" / "TWX_2014-06-05.parquet"
+    async with AsyncExitStack() as stack:
+        async with storm.gateway() as gateway:
+            session = await stack.enter_async_context(BrokerSession.connect(storm.settings_for(gateway).ib))
+            port = gateway.port
+        options = GatewayOptions(port=port, world="replay", replay=(recorded,), speed=0)
+        await stack.enter_async_context(SimulatedGateway(options))
+        with pytest.raises(BrokerUnreachable, match="came back as replay: log in as before"):
+            await session.reconnect(2)
+        assert not session.connected
 
 
 async def test_contracts_that_never_answered_go_last_and_are_asked_every_nth_slot(tmp_path: Path) -> None:
