@@ -1,10 +1,17 @@
-"""AAPL 2014-06-06 and 09, two real days with the 7:1 split between them."""
+"""AAPL 2014-06-06 and 09, two real days with the 7:1 split between them, through a gateway and every step.
+
+The same days are adjusted from raw rows, every contract of them, in ``tests/models``: this run is a slow test.
+"""
 
 from pathlib import Path
+
+import pytest
 
 from lake.catalog import open_catalog
 from tests.replay.conftest import Demo
 from tests.replay.recorded import recorded
+
+pytestmark = pytest.mark.slow
 
 
 def test_rows_before_the_split_are_restated_and_those_after_it_are_not(demo: Demo, shared_data: Path) -> None:

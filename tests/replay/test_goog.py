@@ -6,9 +6,16 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from flows.steps import Workplace, desk
+from ingest.contracts import Underlying
+from ingest.gateway import GatewayOptions, SimulatedGateway
+from ingest.sessions import session_on
+from ingest.settings import load
 from lake.catalog import open_catalog
 from tests.replay.conftest import Demo
 from tests.replay.recorded import recorded
+
+FILE = "GOOG_2015-12-24.parquet"
 
 # What the file's quote is at each slot: the last row of the contract at or before the market clock, which stands at the
 # slot's instant, and one minute after it at the opening.
@@ -39,25 +46,17 @@ def stored_quotes(lake: Path, day: str) -> dict[tuple, tuple]:
     return {row[:4]: row[4:] for row in rows.fetchall()}
 
 
-@pytest.mark.parametrize("all_contracts", [False, True])
-def test_every_contract_of_the_early_close_day_is_accounted_for_once(
-    demo: Demo, shared_data: Path, all_contracts: bool
-) -> None:
-    """GOOG 2015-12-24: all 2,192 contracts with filters off, else those that a count on the file gives."""
-    lake = open_catalog(demo("GOOG_2015-12-24.parquet", all_contracts=all_contracts))
-    file = recorded(shared_data / "replay" / "GOOG_2015-12-24.parquet")
-    wanted = (
-        "true"
-        if all_contracts
-        # The monthly expiries up to a year ahead and the quarterly one, strikes within 30 % of the first price.
-        else (
-            "expiry in (date '2015-12-31', date '2016-01-15', date '2016-02-19', date '2016-03-18', date '2016-06-17') "
-            "and strike between 0.7 * (select arg_min(underlying_price, ts) from q) "
-            "and 1.3 * (select arg_min(underlying_price, ts) from q)"
-        )
-    )
-    (expected,) = file.execute(f'select count(distinct (expiry, strike, "right")) from q where {wanted}').fetchone()
-    assert expected == (2192 if all_contracts else 896)
+@pytest.fixture
+def goog(demo: Demo) -> Path:
+    """The lake of the whole chain of the day."""
+    return demo(FILE, all_contracts=True)
+
+
+def test_every_contract_of_the_early_close_day_is_accounted_for_once(goog: Path, shared_data: Path) -> None:
+    """GOOG 2015-12-24: all 2,192 contracts of the file, with filters off."""
+    lake, file = open_catalog(goog), recorded(shared_data / "replay" / FILE)
+    (expected,) = file.execute('select count(distinct (expiry, strike, "right")) from q').fetchone()
+    assert expected == 2192
     for table in (
         "raw.contracts",
         "(select conid from clean.daily_clean union all select conid from clean.daily_unresolved)",
@@ -65,23 +64,45 @@ def test_every_contract_of_the_early_close_day_is_accounted_for_once(
         assert lake.execute(f"select count(*), count(distinct conid) from {table}").fetchone() == (expected, expected)
 
 
-@pytest.mark.parametrize("all_contracts", [False, True])
-def test_every_stored_quote_is_the_one_that_stood_at_its_slot(
-    demo: Demo, shared_data: Path, all_contracts: bool
-) -> None:
-    root = demo("GOOG_2015-12-24.parquet", all_contracts=all_contracts)
-    slots = open_catalog(root).execute("select slot_30m, sample_time from raw.sessions").fetchall()
-    file = recorded(shared_data / "replay" / "GOOG_2015-12-24.parquet")
-    standing, stored = standing_quotes(file, slots), stored_quotes(root, "2015-12-24")
-    assert len(stored) == 8 * (2192 if all_contracts else 896)
+async def test_the_default_filters_freeze_what_a_count_on_the_file_gives(shared_data: Path, tmp_path: Path) -> None:
+    """The monthly expiries up to a year ahead and the quarterly one, strikes within 30 % of the first price."""
+    path = shared_data / "replay" / FILE
+    file = recorded(path)
+    (expected,) = file.execute(
+        """select count(distinct (expiry, strike, "right")) from q
+        where expiry in (date '2015-12-31', date '2016-01-15', date '2016-02-19', date '2016-03-18', date '2016-06-17')
+        and strike between 0.7 * (select arg_min(underlying_price, ts) from q)
+        and 1.3 * (select arg_min(underlying_price, ts) from q)"""
+    ).fetchone()
+    session = session_on(date(2015, 12, 24))
+    assert session is not None
+    options = GatewayOptions(
+        port=0, control_port=0, world="replay", replay=(path,), at=session.open, speed=0, messages_per_second=5000
+    )
+    async with SimulatedGateway(options) as gateway:
+        settings = load(
+            ib={"port": gateway.port, "messages_per_second": 5000},
+            lake={"root": str(tmp_path / "lake")},
+            state={"dir": str(tmp_path / "state")},
+        )
+        async with desk(Workplace(settings, (Underlying("GOOG"),), "manual", chosen=True)) as place:
+            run = await place.discover(session)
+    assert (run.captured, run.failed) == (expected, 0) == (896, 0)
+
+
+def test_every_stored_quote_is_the_one_that_stood_at_its_slot(goog: Path, shared_data: Path) -> None:
+    slots = open_catalog(goog).execute("select slot_30m, sample_time from raw.sessions").fetchall()
+    standing = standing_quotes(recorded(shared_data / "replay" / FILE), slots)
+    stored = stored_quotes(goog, "2015-12-24")
+    assert len(stored) == 8 * 2192
     wrong = {
         key: (quote, standing.get(key)) for key, quote in stored.items() if quote != standing.get(key, (None, None))
     }
     assert not wrong, f"{len(wrong)} of {len(stored)} differ, such as {list(wrong.items())[:3]}"
 
 
-def test_the_early_close_has_eight_slots_and_nothing_later(demo: Demo) -> None:
-    lake = open_catalog(demo("GOOG_2015-12-24.parquet"))
+def test_the_early_close_has_eight_slots_and_nothing_later(goog: Path) -> None:
+    lake = open_catalog(goog)
     ((slots, last),) = lake.execute("select count(*), max(sample_time)::varchar from raw.sessions").fetchall()
     assert (slots, last) == (8, "2015-12-24 18:00:00+00")
     (latest,) = lake.execute("select max(rollup_source_time)::varchar from clean.daily_clean").fetchone()
@@ -90,9 +111,9 @@ def test_the_early_close_has_eight_slots_and_nothing_later(demo: Demo) -> None:
     assert strategies["close"] > 0.9 * sum(strategies.values())
 
 
-def test_a_single_recorded_morning_does_not_pretend_to_know_the_next_ones_open_interest(demo: Demo) -> None:
+def test_a_single_recorded_morning_does_not_pretend_to_know_the_next_ones_open_interest(goog: Path) -> None:
     """The file holds the stamp of 12-24's own morning: kept as an observation of 12-23, it does not fill the day."""
-    lake = open_catalog(demo("GOOG_2015-12-24.parquet"))
+    lake = open_catalog(goog)
     assert lake.execute("select distinct oi_asof_date from raw.open_interest where not snapshot_error").fetchall() == [
         (date(2015, 12, 23),)
     ]
