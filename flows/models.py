@@ -16,8 +16,9 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ingest.sessions import UTC, next_session
-from lake.store import Lake
+from ingest.sessions import UTC, next_session, previous_session
+from lake.storage import absolute
+from lake.store import RESTATED, Lake
 from lake.tables import BY_NAME
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ MODELLED = (
     "quality/slot_coverage",
     "quality/daily_metrics",
 )
+ADJUSTED = "clean/daily_adjusted"
+# What a macro that runs at the start of a build says, in dbt's words around it.
+REFUSAL = re.compile(r"Compilation Error in operation \S+ \(\S+\) (.*?)(?: > (?:in macro|called by) .*)?")
 # dbt keeps its configuration in globals and in the environment, so one build at a time runs in a process.
 _running = threading.Lock()
 _manifests: dict[tuple[str, ...], Any] = {}
@@ -44,6 +48,10 @@ Status = Literal["passed", "warned", "failed"]
 
 class ModelError(Exception):
     """The models could not be built; the message is one line for the user and names dbt's log."""
+
+
+class InputRefused(ModelError):
+    """What the build was given cannot be right, such as a line of corporate_actions.csv; nothing was built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +76,24 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """What a build did. `versions`: of the raw and ops tables it read, and of the tables it wrote."""
+    """What a build did. `versions`: of the raw and ops tables it read, and of the tables it wrote.
+
+    `restatements`: underlyings by earlier date of daily_adjusted that corporate actions put into other terms.
+    """
 
     dates: tuple[date, ...]
-    restated: tuple[date, ...]
+    restatements: dict[date, tuple[str, ...]]
     nodes: tuple[NodeResult, ...]
     failures: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
     versions: dict[str, int]
     elapsed_s: float
     log: Path
+
+    @property
+    def restated(self) -> tuple[date, ...]:
+        """The dates of daily_adjusted that were replaced beside those of the build."""
+        return tuple(sorted(self.restatements))
 
     @property
     def status(self) -> Status:
@@ -96,19 +112,21 @@ def build(
     as_of: datetime | None = None,
     target: str | None = None,
     variables: Mapping[str, Any] | None = None,
+    tested: bool = True,
 ) -> BuildResult:
-    """Build the models of `dates` in the lake at `lake_root`, then test them.
+    """Build the models of `dates` in the lake at `lake_root`, then test them unless `tested` is false.
 
     `dates` None stands for every date whose raw rows are still there; an empty list only restates what corporate
     actions reach. `seeds` is the folder of ``universe.csv`` and ``corporate_actions.csv``; dbt's own files go to
     ``<state>/dbt``. `as_of` (aware, default now) is the instant at which actions are known and numbers are due.
     `target` names an output of ``profiles.yml``; `variables` overrides variables of ``dbt_project.yml``.
 
-    Raises ModelError when dbt cannot run or a table could not be written; LakeMissing when there is no lake. Blocks:
-    call it from async code by ``asyncio.to_thread``. While it runs, dbt's settings are in the process's environment.
+    Raises InputRefused, and builds nothing, for a wrong line of ``corporate_actions.csv``; ModelError when dbt cannot
+    run or a table could not be written; LakeMissing when there is no lake. Blocks: call it from async code by
+    ``asyncio.to_thread``. While it runs, dbt's settings are in the process's environment.
     """
     started = time.monotonic()
-    lake = Lake.open(Path(lake_root).resolve())
+    lake = Lake.open(absolute(lake_root))
     workspace = state.resolve() / "dbt"
     log = workspace / "logs" / "dbt.log"
     _check_inputs(seeds.resolve(), as_of)
@@ -119,6 +137,7 @@ def build(
         "trade_dates": None if listed is None else [day.isoformat() for day in listed],
         "as_of": None if as_of is None else as_of.astimezone(UTC).isoformat(),
         "next_sessions": {day.isoformat(): next_session(day).trade_date.isoformat() for day in listed or ()},
+        "previous_sessions": {day.isoformat(): previous_session(day).trade_date.isoformat() for day in listed or ()},
         **(variables or {}),
     }
     environment = {
@@ -134,15 +153,15 @@ def build(
         before = {name: lake.version(name) for name in MODELLED}
         manifest = _manifest((lake.root, str(seeds.resolve()), str(workspace), target or ""), options, log)
         outcome = _dbt(manifest).invoke(
-            ["build", "--exclude-resource-type", "unit_test", "--vars", json.dumps(given), *options]
+            ["build", *_without("unit_test", *([] if tested else ["test"])), "--vars", json.dumps(given), *options]
         )
         nodes = _nodes(outcome, log)
     _require_tables(nodes, log)
-    replaced = {name: lake.replaced_dates(name, since=before[name]) for name in MODELLED}
-    built = set(listed) if listed is not None else replaced["clean/daily_clean"]
+    daily = "clean/daily_clean"
+    built = listed if listed is not None else lake.replaced_dates(daily, since=before[daily])
     return BuildResult(
         dates=tuple(sorted(built)),
-        restated=tuple(sorted(replaced["clean/daily_adjusted"] - built)),
+        restatements=_restatements(lake.notes(ADJUSTED, RESTATED, since=before[ADJUSTED])),
         nodes=nodes,
         failures=_findings(outcome, "fail", "error"),
         warnings=_findings(outcome, "warn"),
@@ -177,6 +196,10 @@ def _options(workspace: Path, target: str | None) -> list[str]:
     options += ["--target-path", str(workspace / "target"), "--log-path", str(workspace / "logs")]
     options += ["--log-level", "none", "--log-level-file", "debug", "--no-use-colors", "--no-write-json"]
     return [*options, "--target", target] if target else options
+
+
+def _without(*resource_types: str) -> list[str]:
+    return [word for kind in resource_types for word in ("--exclude-resource-type", kind)]
 
 
 @contextmanager
@@ -219,10 +242,20 @@ def _project_files() -> Iterator[Path]:
         yield from (path for path in (PROJECT / folder).rglob("*") if path.suffix in {".sql", ".yml"})
 
 
+def _restatements(notes: Sequence[str]) -> dict[date, tuple[str, ...]]:
+    return {
+        date.fromisoformat(day): tuple(underlyings) for note in notes for day, underlyings in json.loads(note).items()
+    }
+
+
 def _nodes(outcome: "dbtRunnerResult", log: Path) -> tuple[NodeResult, ...]:
     results = getattr(outcome.result, "results", None)
     if outcome.exception is not None or results is None:
-        raise ModelError(f"dbt cannot run: {_reason(outcome)}; see {log}")
+        reason = _reason(outcome)
+        # What the project's own checks refuse is the user's to correct; dbt's log adds nothing to it.
+        if refused := REFUSAL.fullmatch(reason):
+            raise InputRefused(refused[1])
+        raise ModelError(f"dbt cannot run: {reason}; see {log}")
     return tuple(
         NodeResult(
             name=result.node.name,
@@ -256,8 +289,8 @@ def _reason(outcome: "dbtRunnerResult") -> str:
     if outcome.exception is None:
         return "it gave no reason"
     message = _one_line(str(outcome.exception))
-    if held := re.search(r"Could not set lock on file.*?\(PID (\d+)\)", message):
-        return f"another process is building with the same state folder (PID {held[1]}); wait for it, then try again"
+    if held := re.search(r"another process is building .*", message):
+        return held[0]
     return message
 
 

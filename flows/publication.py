@@ -8,8 +8,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+import duckdb
+import structlog
+
 from ingest.runs import new_ingest_id
+from lake.catalog import write_catalog
+from lake.errors import LakeError
+from lake.reads import reader
 from lake.store import Lake
+
+log = structlog.get_logger(__name__)
 
 PublicationStatus = Literal["passed", "warned", "failed"]
 
@@ -31,27 +39,58 @@ def publish(
     warnings: Sequence[str],
     actions: Path,
     published_at: datetime,
+    restated: Sequence[date] = (),
 ) -> Publication:
     """Append one row per date to ``ops/published``.
 
     `versions` are the Delta versions of the tables that the build read and wrote; `failures` and `warnings` name the
-    tests that did not pass.
+    tests that did not pass. Of `restated` dates only daily_adjusted was replaced, and the build tested nothing else:
+    they keep the verdict of their last publication; one that never was published is not now.
     """
-    status: PublicationStatus = "failed" if failures else "warned" if warnings else "passed"
-    detail = "; ".join([*failures, *warnings]) or None
+    status, detail = _verdict(failures, warnings)
+    verdicts = _earlier(lake, restated, failures) | dict.fromkeys(dates, (status, detail))
     run_id = new_ingest_id()
     rows = [
         {
             "trade_date": day,
             "published_at": published_at,
-            "status": status,
+            "status": of_day,
             "versions": list(versions.items()),
             "code_version": version("chainlake"),
             "actions_hash": hashlib.sha256(actions.read_bytes()).hexdigest(),
             "run_id": run_id,
-            "detail": detail,
+            "detail": why,
         }
-        for day in sorted(set(dates))
+        for day, (of_day, why) in sorted(verdicts.items())
     ]
     lake.append("ops/published", rows, run_id, 1)
-    return Publication(tuple(sorted(set(dates))), status, detail)
+    _refresh_catalog(lake)
+    return Publication(tuple(sorted(verdicts)), status, detail)
+
+
+def _refresh_catalog(lake: Lake) -> None:
+    """Let the catalog file show tables that are new. The day is published, whether this works or not."""
+    try:
+        write_catalog(lake.root)
+    except (LakeError, duckdb.Error, OSError) as error:
+        log.warning("catalog_not_written", lake=lake.root, error=str(error))
+
+
+def _verdict(failures: Sequence[str], warnings: Sequence[str]) -> tuple[PublicationStatus, str | None]:
+    return ("failed" if failures else "warned" if warnings else "passed"), "; ".join([*failures, *warnings]) or None
+
+
+def _earlier(
+    lake: Lake, dates: Sequence[date], failures: Sequence[str]
+) -> dict[date, tuple[PublicationStatus, str | None]]:
+    """The last verdict on each date; failed where a test of the table that was replaced failed now."""
+    if not dates:
+        return {}
+    listed = ", ".join(f"date '{day}'" for day in dates)
+    with reader(lake) as reads:
+        rows = reads.rows("ops/published", f"trade_date in ({listed}) order by published_at")
+    now = [name for name in failures if "daily_adjusted" in name]
+    return {
+        row["trade_date"]: ("failed" if now else row["status"], "; ".join(filter(None, [row["detail"], *now])) or None)
+        for row in rows
+    }

@@ -79,14 +79,47 @@ def line(words: str) -> None:
 def rollup(result: Any) -> None:
     """Print what a rollup built, and what did not pass."""
     publication, build = result.publication, result.build
-    days = ", ".join(str(day) for day in publication.dates)
+    days = ", ".join(str(day) for day in build.dates) or "no date"
     out.print(f"built {days} in {build.elapsed_s:.1f} s: [bold]{publication.status}[/]")
     for failure in build.failures:
         line(f"  failed  {failure.name}: {failure.message}")
     for warning in build.warnings:
         line(f"  warned  {warning.name}: {warning.message}")
-    if build.restated:
-        out.print(f"  restated for corporate actions: {', '.join(str(day) for day in build.restated)}")
+    for restated, underlyings in build.restatements.items():
+        line(f"  restated for corporate actions: {restated} ({', '.join(underlyings)})")
+
+
+def reproduction(result: Any) -> None:
+    """Print how a rebuilt day compares with what was published."""
+    table(
+        pl.DataFrame(
+            [
+                {
+                    "table": each.table,
+                    "version": each.version,
+                    "rows": each.rows,
+                    "only published": each.only_published,
+                    "only rebuilt": each.only_rebuilt,
+                    "columns that differ": ", ".join(
+                        f"{column} ({count:,})" if count else f"{column} (one side only)"
+                        for column, count in each.columns.items()
+                    ),
+                }
+                for each in result.tables
+            ]
+        ),
+        f"{result.trade_date}, published {result.published_at:%Y-%m-%d %H:%M:%S} UTC",
+    )
+    for each in result.tables:
+        if each.examples:
+            table(pl.DataFrame(list(each.examples), infer_schema_length=None), f"{each.table}, the first rows")
+    if result.built_at != result.published_at:
+        line(f"built {result.built_at:%Y-%m-%d %H:%M:%S} UTC, and restated for corporate actions since")
+    if not result.same_actions:
+        line("corporate_actions.csv has changed since: lines that were known then may read differently now")
+    if result.code_now != result.code_then:
+        line(f"published by Chainlake {result.code_then}, rebuilt by {result.code_now}")
+    line("the day came out as it was published" if result.equal else "the day did NOT come out as it was published")
 
 
 def metrics(frame: pl.DataFrame, day: Any) -> None:

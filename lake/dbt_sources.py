@@ -21,6 +21,20 @@ DESCRIPTIONS = {
     "raw": "Append-only audit trail of what was captured; nothing in it is changed, and keys may repeat.",
     "ops": "What the steps did: runs, errors, incidents and publications. A table that is not there reads as empty.",
 }
+# The column that tells when a table was last written, for `dbt source freshness`. Errors and incidents have none:
+# that nothing comes is good; nor have lookups, which a calm week does not need.
+LOADED_AT = {
+    "raw/sessions": "window_end",
+    "raw/contracts": "frozen_at",
+    "raw/option_quotes": "requested_at",
+    "raw/underlying_quotes": "asof_ts",
+    "raw/open_interest": "observed_at",
+    "ops/runs": "ended_at",
+    "ops/published": "published_at",
+}
+# Days. Over a long week-end a step runs on Friday, and again on Tuesday at about the same hour. Only unforeseen
+# closings are longer: five days in January 2007 and October 2012, seven in September 2001.
+WARN_AFTER, ERROR_AFTER = 5, 8
 # Words that SQL reserves; a column of that name has to be quoted.
 RESERVED = frozenset({"right"})
 SQL_TYPES = {
@@ -67,6 +81,14 @@ def _schema_of(table: Table) -> str:
 def _table_lines(table: Table, *, with_tests: bool) -> Iterator[str]:
     yield f"      - name: {table.name.split('/')[1]}"
     yield f"        description: {json.dumps(table.grain + '.', ensure_ascii=False)}"
+    if loaded_at := LOADED_AT.get(table.name):
+        yield "        config:"
+        yield f"          loaded_at_field: {loaded_at}"
+        yield "          freshness:"
+        yield f"            warn_after: {{count: {WARN_AFTER}, period: day}}"
+        yield f"            error_after: {{count: {ERROR_AFTER}, period: day}}"
+        # Prunes the files of all other dates; what is older is stale anyway.
+        yield "            filter: trade_date >= current_date - 30"
     if with_tests:
         # A broken key here is a fault of storage that the clean tables repair, hence a warning.
         yield "        data_tests:"

@@ -84,10 +84,21 @@
 
 {#- The dates that daily_adjusted replaces: those of the build, and earlier ones that corporate actions now reach. -#}
 {% macro adjusted_dates() -%}
+  {{ return((build_dates() + restatements().keys() | list) | unique | sort) }}
+{%- endmacro %}
+
+{#- {date: underlyings} of the earlier dates that corporate actions now reach, both in order. -#}
+{% macro restatements() -%}
+  {%- set found = {} -%}
   {%- set restated = ref('int_restatements') -%}
-  {%- if not execute -%}{{ return([]) }}{%- endif -%}
-  {%- if not load_relation(restated) -%}{{ return(build_dates()) }}{%- endif -%}
-  {{ return((build_dates() + iso_dates('select distinct trade_date from ' ~ restated)) | unique | sort) }}
+  {%- if execute and load_relation(restated) -%}
+    {%- for day, underlying in run_query(
+      'select ' ~ iso_date('trade_date') ~ ' as day, underlying from ' ~ restated ~ ' order by day, underlying'
+    ).rows -%}
+      {%- do found.setdefault(day, []).append(underlying) -%}
+    {%- endfor -%}
+  {%- endif -%}
+  {{ return(found) }}
 {%- endmacro %}
 
 {% macro iso_dates(query) -%}

@@ -1,4 +1,4 @@
-{#- A model kept as the Delta table <lake root>/<schema>/<model>, partitioned by trade_date. The trade dates of the build
+{#- A model kept as the Delta table <models root>/<schema>/<model>, partitioned by trade_date. The trade dates of the build
     are replaced by its rows, in one commit; all other dates stay. Downstream models read a view over delta_scan.
 
     Config: sorted_by (columns that cluster the files), dates ('build' or 'adjusted': which macro names the dates).
@@ -10,6 +10,7 @@
   {%- set table = this.schema ~ '/' ~ this.identifier -%}
   {%- set target_relation = this.incorporate(type='view') -%}
   {%- set new_rows = make_intermediate_relation(target_relation, suffix='__new') -%}
+  {%- set restated = restatements() if config.get('dates') == 'adjusted' else {} -%}
   {%- set dates = adjusted_dates() if config.get('dates') == 'adjusted' else build_dates() -%}
   {%- if config.get('contract').enforced -%}
     {{ get_assert_columns_equivalent(sql) }}
@@ -25,12 +26,13 @@
     {%- endcall -%}
     {{ adapter.commit() }}
     {%- do adapter.store_relation('dbt_delta', new_rows, [], delta_path(table), 'delta', {
-      'root': lake_root(),
+      'root': models_root(),
       'table': table,
       'dates': dates,
       'sorted_by': config.get('sorted_by', []),
       'required': required_columns(model.columns),
       'model': model.unique_id,
+      'restated': restated,
     }) -%}
   {%- endif -%}
 
@@ -45,10 +47,9 @@
   {{ run_hooks(post_hooks, inside_transaction=True) }}
   {{ adapter.commit() }}
   {{ run_hooks(post_hooks, inside_transaction=False) }}
-  {%- set restated = dates | reject('in', build_dates()) | list -%}
-  {%- if restated -%}
-    {%- do log(table ~ ': corporate actions restated ' ~ restated | join(', '), info=True) -%}
-  {%- endif -%}
+  {%- for day, underlyings in restated.items() -%}
+    {%- do log(table ~ ': corporate actions restated ' ~ day ~ ' (' ~ underlyings | join(', ') ~ ')', info=True) -%}
+  {%- endfor -%}
 
   {{ return({'relations': [target_relation]}) }}
 

@@ -5,8 +5,14 @@
   {{ return(adapter.external_root().rstrip('/')) }}
 {%- endmacro %}
 
+{#- Where the models are kept: in the lake, or in the scratch lake that var `models_root` names. -#}
+{% macro models_root() -%}
+  {{ return((var('models_root') or lake_root()).rstrip('/')) }}
+{%- endmacro %}
+
 {% macro delta_path(table) -%}
-  {{ return(lake_root() ~ '/' ~ table) }}
+  {%- set root = lake_root() if table.split('/')[0] in ('raw', 'ops') else models_root() -%}
+  {{ return(root ~ '/' ~ table) }}
 {%- endmacro %}
 
 {#- Whether the Delta table `schema/name` has a log. Asked of the file system: binding delta_scan to a missing table

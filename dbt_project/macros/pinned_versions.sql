@@ -11,16 +11,13 @@
     {%- for table, version in var('source_versions').items() %}
     select '{{ table }}' as name, cast({{ version }} as bigint) as version{{ ' union all' if not loop.last }}
     {%- else %}
-    select
-      regexp_extract(file, '([a-z_]+/[a-z_]+)/_delta_log/', 1) as name,
-      max(cast(regexp_extract(file, '([0-9]{20})[.]json$', 1) as bigint)) as version
-    from (
-      {%- for schema in ['raw', 'ops'] %}
-      select replace(file, '\\', '/') as file from glob('{{ delta_path(schema) | replace("'", "''") }}/*/_delta_log/*.json')
-      {{- ' union all' if not loop.last }}
-      {%- endfor %}
-    ) as logs
-    group by name
+    {#- One pattern a table: in an object store all that begins like the text before the asterisk is listed. #}
+    {%- for source in graph.sources.values() %}
+    {%- set table = source.schema ~ '/' ~ source.name %}
+    select '{{ table }}' as name, max(cast(regexp_extract(file, '([0-9]{20})[.]json$', 1) as bigint)) as version
+    from glob('{{ delta_path(table) | replace("'", "''") }}/_delta_log/*.json')
+    having count(*) > 0{{ ' union all' if not loop.last }}
+    {%- endfor %}
     {%- endfor %}
   {%- endset -%}
   {%- do run_query('create schema if not exists ' ~ pinned_table().without_identifier()) -%}

@@ -1,8 +1,10 @@
 """Results as plain values, for ``--json``."""
 
+from dataclasses import asdict
 from typing import Any
 
 from flows.day import DayReport
+from flows.reproduce import Reproduction
 from flows.steps import Rollup
 from ingest.runs import Run
 
@@ -33,9 +35,14 @@ def rollup_report(result: Rollup) -> dict[str, Any]:
         "status": result.publication.status,
         "failures": [failure.name for failure in result.build.failures],
         "warnings": [warning.name for warning in result.build.warnings],
-        "restated": list(result.build.restated),
+        "restated": {str(day): list(symbols) for day, symbols in result.build.restatements.items()},
         "elapsed_s": round(result.build.elapsed_s, 1),
     }
+
+
+def reproduction_report(result: Reproduction) -> dict[str, Any]:
+    """A rebuilt day as JSON."""
+    return {**asdict(result), "equal": result.equal}
 
 
 def day_report(report: DayReport) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """clean/daily_adjusted over corporate actions, and which dates a build restates."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import date, datetime
-from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 
-from flows.models import BuildResult
+from flows.models import MODELLED, BuildResult
 from ingest.sessions import UTC
 from tests.models.conftest import SmallLake
 from tests.models.rows import Row, contract
@@ -44,21 +46,6 @@ NEW = [
 ]
 
 
-REPLAY = Path(__file__).resolve().parents[3] / "shared" / "data" / "replay"
-
-
-def listed_chain(trade_date: date) -> list[Row]:
-    """The contracts that AAPL really had on the date; none where the data is absent."""
-    file = REPLAY / f"AAPL_{trade_date}.parquet"
-    if not file.is_file():
-        return []
-    rows = pl.read_parquet(file).select("expiry", "right", "strike").unique().sort("expiry", "right", "strike")
-    return [
-        contract(10_000 + number, strike, right, expiry=expiry)
-        for number, (expiry, right, strike) in enumerate(rows.iter_rows())
-    ]
-
-
 def record(lake: SmallLake, trade_date: date, contracts: list[Row], **quote: Any) -> None:
     day = lake.day(trade_date)
     day.open(*contracts)
@@ -73,11 +60,25 @@ def built(small_lake: Callable[[str], SmallLake]) -> tuple[SmallLake, BuildResul
     """The day before and the day of the actions, built one after the other as in operation."""
     lake = small_lake("adjustment")
     lake.reference(universe=["AAPL"], actions=ACTIONS)
-    record(lake, BEFORE, OLD + listed_chain(BEFORE), bid=7.0, ask=7.14)
+    record(lake, BEFORE, OLD, bid=7.0, ask=7.14)
     first = lake.build([BEFORE])
     assert lake.one("select max(len(adjustment_events)) from clean.daily_adjusted") == 0
-    record(lake, AFTER, NEW + listed_chain(AFTER), bid=1.0, ask=1.02)
+    record(lake, AFTER, NEW, bid=1.0, ask=1.02)
     return lake, first, lake.build([AFTER])
+
+
+def chainlake(lake: SmallLake, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command over the lake and its two files, in its folder."""
+    environment = {
+        **os.environ,
+        "CHAINLAKE_LAKE__ROOT": lake.lake.root,
+        "CHAINLAKE_REFERENCE__CORPORATE_ACTIONS": str(lake.seeds / "corporate_actions.csv"),
+        "CHAINLAKE_UNIVERSE__FILE": str(lake.seeds / "universe.csv"),
+    }
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    return subprocess.run(
+        command, cwd=lake.folder, env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
 
 
 def adjusted(lake: SmallLake, number: int, columns: str, trade_date: date = BEFORE) -> tuple[Any, ...]:
@@ -89,8 +90,8 @@ def adjusted(lake: SmallLake, number: int, columns: str, trade_date: date = BEFO
 
 def test_the_effective_date_restates_the_dates_before_it(built: tuple[SmallLake, BuildResult, BuildResult]) -> None:
     _, first, second = built
-    assert (first.dates, first.restated) == ((BEFORE,), ())
-    assert (second.dates, second.restated) == ((AFTER,), (BEFORE,))
+    assert (first.dates, first.restatements) == ((BEFORE,), {})
+    assert (second.dates, second.restatements) == ((AFTER,), {BEFORE: ("AAPL", "FB", "HIGH", "VXX")})
     # Only daily_adjusted was touched for the earlier date.
     assert second.versions["clean/daily_adjusted"] == first.versions["clean/daily_adjusted"] + 1
     assert {node.status for node in second.nodes if node.name.startswith("unique_key_daily_adjusted")} == {"pass"}
@@ -109,19 +110,6 @@ def test_a_seven_for_one_split_matches_occ(built: tuple[SmallLake, BuildResult, 
     )
     assert adjusted(lake, 1, "underlying_close_adj, moneyness_pct_adj") == pytest.approx((100 / 7, 100 / 7 / 92.14 - 1))
     assert adjusted(lake, 1, columns, AFTER) == (92.14, 92.14, 1.0, 0.0, [], "AAPL|AAPL|100|2014-07-17|C|92.14")
-
-
-@pytest.mark.skipif(not REPLAY.is_dir(), reason="the real chains of data/replay are not here")
-def test_every_contract_of_the_real_chain_finds_itself_after_the_split(
-    built: tuple[SmallLake, BuildResult, BuildResult],
-) -> None:
-    lake, _, _ = built
-    keys = "select adjusted_contract_key from clean.daily_adjusted where conid >= 10000 and trade_date = '{}'"
-    before, after = ({key for (key,) in lake.rows(keys.format(day))} for day in (BEFORE, AFTER))
-    assert (len(before), len(after)) == (2352, 2180)
-    # Those of the day before that find no counterpart expired on it.
-    assert after < before
-    assert {key.split("|")[3] for key in before - after} == {"2014-06-06"}
 
 
 def test_a_reverse_split_starts_another_series(built: tuple[SmallLake, BuildResult, BuildResult]) -> None:
@@ -163,28 +151,60 @@ def test_value_of_the_open_interest_is_preserved(built: tuple[SmallLake, BuildRe
     assert worst == pytest.approx(0, abs=1e-9)
 
 
-def test_a_new_action_restates_the_dates_it_reaches_and_no_others(
+def test_a_new_action_restates_the_dates_and_underlyings_it_reaches_and_no_others(
     built: tuple[SmallLake, BuildResult, BuildResult],
 ) -> None:
+    """As its user meets it: a line is added, `chainlake rollup --restate` is run, and says what it did."""
     lake, _, second = built
-    lake.reference(
-        universe=["AAPL"],
-        actions=[
-            *ACTIONS,
-            {"symbol": "STILL", "event_type": "split", "effective_date": "2014-06-09", "ratio_new": 2, "ratio_old": 1},
+    new = {"symbol": "STILL", "event_type": "split", "effective_date": "2014-06-09", "ratio_new": 2, "ratio_old": 1}
+    lake.reference(universe=["AAPL"], actions=[*ACTIONS, new])
+    earlier = {"trade_date": BEFORE, "published_at": datetime(2014, 6, 6, 22, tzinfo=UTC), "status": "failed"}
+    lake.day(BEFORE).write(
+        "ops/published",
+        [
+            {
+                **earlier,
+                "versions": [],
+                "code_version": "0",
+                "actions_hash": "",
+                "run_id": "x",
+                "detail": "slot_coverage",
+            }
         ],
     )
-    after = lake.files("clean/daily_adjusted", AFTER)
-    third = lake.build([])
-    assert (third.dates, third.restated) == ((), (BEFORE,))
+    others = "clean.daily_adjusted where underlying <> 'STILL'"
+    files, rows = lake.files("clean/daily_adjusted", AFTER), lake.content(others)
+    done = chainlake(lake, "rollup", "--restate", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["restated"], report["dates"]) == ({str(BEFORE): ["STILL"]}, [str(BEFORE)])
     assert adjusted(lake, 7, "strike_adj, open_interest_adj") == (15.0, 20)
-    assert lake.files("clean/daily_adjusted", AFTER) == after
-    assert third.versions["clean/daily_clean"] == second.versions["clean/daily_clean"]
+    assert lake.content(others) == rows
+    assert lake.files("clean/daily_adjusted", AFTER) == files
+    for table in set(MODELLED) - {"clean/daily_adjusted"}:
+        assert lake.lake.replaced_dates(table, since=second.versions[table]) == set()
+    # A day that failed is no better for it: its new publication says so too.
+    verdict = "select status, detail from ops.published order by published_at"
+    assert lake.rows(verdict) == [("failed", "slot_coverage")] * 2
+    # Once more: everything is in its terms.
+    assert lake.build([]).restatements == {}
 
 
 def test_an_action_counts_from_when_it_is_known(built: tuple[SmallLake, BuildResult, BuildResult]) -> None:
     lake, _, _ = built
     result = lake.build([], as_of=datetime(2014, 6, 6, 20, 30, tzinfo=UTC))
     # As of the evening before, nothing has happened yet.
-    assert result.restated == (BEFORE,)
+    assert result.restatements == {BEFORE: ("AAPL", "FB", "HIGH", "STILL", "VXX")}
     assert adjusted(lake, 1, "strike_adj, adjustment_events") == (645.0, [])
+
+
+def test_a_wrong_line_is_the_users_to_correct_and_stops_everything(
+    built: tuple[SmallLake, BuildResult, BuildResult],
+) -> None:
+    lake, _, _ = built
+    lake.reference(universe=["AAPL"], actions=[*ACTIONS, {**SPLIT, "effective_date": "2014-09-31"}])
+    before = {table: lake.lake.version(table) for table in lake.lake.table_names()}
+    done = chainlake(lake, "rollup")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert f"corporate_actions.csv, line {len(ACTIONS) + 2}: effective_date '2014-09-31'" in done.stderr
+    assert {table: lake.lake.version(table) for table in lake.lake.table_names()} == before

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.models import ModelError, build
+from flows.models import InputRefused, ModelError, build
 from lake.errors import LakeMissing
 from tests.models.conftest import SmallLake
 from tests.models.rows import contract
@@ -40,20 +40,54 @@ def test_an_instant_needs_a_time_zone(lake: SmallLake) -> None:
         lake.build([DAY], as_of=datetime(2014, 6, 6))  # noqa: DTZ001
 
 
-def test_an_unreadable_seed_is_named_with_its_line(lake: SmallLake) -> None:
+SPLIT = "AAPL,split,2014-06-09,7,1,,,2014-04-23T20:30:00Z,x"
+
+
+@pytest.mark.parametrize(
+    ("lines", "number", "problem"),
+    [
+        ([SPLIT.replace("2014-06-09", "the ninth of June")], 2, "effective_date 'the ninth of June' is no date"),
+        ([SPLIT, SPLIT.replace("2014-04-23T20:30:00Z", "soon")], 3, "known_at 'soon' is no instant"),
+        ([SPLIT.replace("split", "Split")], 2, "event_type 'Split' is none of split,"),
+        ([SPLIT.replace("AAPL", " ")], 2, "symbol is missing"),
+        ([SPLIT.replace("7,1", "7,")], 2, "a split needs ratio_new and ratio_old"),
+        ([SPLIT.replace("7,1", "-7,1")], 2, "ratio_new '-7' is no number above 0"),
+        ([SPLIT.replace("7,1", "7,0")], 2, "ratio_old '0' is no number above 0"),
+        (["COST,special_dividend,2020-12-01,,,ten,,2020-11-17T05:00:00Z,x"], 2, "cash_amount 'ten' is no number"),
+        (["COST,special_dividend,2020-12-01,,,,,2020-11-17T05:00:00Z,x"], 2, "a special_dividend needs cash_amount"),
+        (["BRK.B,symbol_change,2020-12-01,,,,BRK B,2020-11-17T05:00:00Z,x"], 2, "a symbol_change needs a new_symbol"),
+        ([SPLIT.replace(",x", "")], 2, "it has not 9 fields"),
+        ([SPLIT + ",y"], 2, "it has not 9 fields"),
+        # Empty lines count, and a comma between quotation marks is none.
+        (["", SPLIT.replace(",x", ',"Apple, Inc."'), "", SPLIT], 5, "it repeats line 3"),
+    ],
+)
+def test_a_wrong_line_of_the_corporate_actions_is_named_and_nothing_is_built(
+    lake: SmallLake, lines: list[str], number: int, problem: str
+) -> None:
     file = lake.seeds / "corporate_actions.csv"
     kept = file.read_text()
-    file.write_text(kept + "AAPL,split,the ninth of June,7,1,,,2014-04-23T20:30:00Z,x\n")
+    file.write_text(kept + "\n".join(lines) + "\n")
     try:
-        with pytest.raises(ModelError) as caught:
+        with pytest.raises(InputRefused) as caught:
             lake.build([DAY])
         message = str(caught.value)
-        assert "corporate_actions" in message
-        assert "the ninth of June" in message
-        assert "dbt.log" in message
+        assert message.startswith(f"corporate_actions.csv, line {number}: {problem}")
         assert "\n" not in message
+        assert lake.lake.version("clean/daily_clean") is None
         # dbt must not have written into the file that people edit.
-        assert file.read_text().endswith("2014-04-23T20:30:00Z,x\n")
+        assert file.read_text() == kept + "\n".join(lines) + "\n"
+    finally:
+        file.write_text(kept)
+
+
+def test_wrong_columns_of_the_corporate_actions_are_named(lake: SmallLake) -> None:
+    file = lake.seeds / "corporate_actions.csv"
+    kept = file.read_text()
+    file.write_text(kept.replace("known_at", "known"))
+    try:
+        with pytest.raises(InputRefused, match=r"corporate_actions\.csv, line 1: the columns are symbol,event_type,"):
+            lake.build([DAY])
     finally:
         file.write_text(kept)
 

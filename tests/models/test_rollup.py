@@ -239,7 +239,7 @@ def test_metrics_say_what_was_breached(built: tuple[SmallLake, BuildResult]) -> 
 def test_a_date_without_data_passes_nothing(built: tuple[SmallLake, BuildResult]) -> None:
     lake, _ = built
     judged = f"from quality.daily_metrics where trade_date = '{SATURDAY}'"
-    assert lake.one(f"select count(*) {judged}") == 9
+    assert lake.one(f"select count(*) {judged}") == 19
     assert not lake.one(f"select bool_or(passed or pending) {judged}")
     assert lake.one(f"select count(*) from clean.daily_unresolved where trade_date = '{SATURDAY}'") == 0
 
@@ -251,7 +251,7 @@ def test_a_broken_contract_fails_the_build_and_stops_no_table(built: tuple[Small
         f.name for f in result.failures
     }
     assert lake.one(f"select count(*) from clean.daily_adjusted where conid = {WILD}") == 1
-    assert {node.status for node in result.nodes if node.resource_type != "test"} == {"success"}
+    assert {node.status for node in result.nodes if node.resource_type not in {"test", "exposure"}} == {"success"}
     assert not [node.name for node in result.nodes if node.status in {"skipped", "error"}]
 
 
@@ -296,7 +296,7 @@ def test_a_number_is_pending_until_it_is_due_and_raw_is_read_at_one_version(
     assert lake.one(f"select count(*) from clean.intraday where trade_date = '{EARLY}' and conid = {NEVER}") == 0
     assert result.versions["raw/option_quotes"] == pinned["raw/option_quotes"]
     pending = lake.rows(f"select metric from quality.daily_metrics where trade_date = '{EARLY}' and pending")
-    assert pending == [("oi_filled",)]
+    assert sorted(pending) == [("oi_filled",), ("oi_plausibility",)]
     assert not lake.one(f"select bool_or(pending) from quality.daily_metrics where trade_date = '{FULL}'")
 
 

@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from datetime import date
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,23 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DAYS = (date(2014, 6, 5), date(2014, 6, 6))
 
 
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the checkout in which `dbt build` ran; no test changes it."""
+
+    root: Path
+    ran: subprocess.CompletedProcess[str]
+    seeds_before: dict[str, bytes]
+
+
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout with a lake in its default place: two complete days, and some tables missing."""
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The checkout with a lake in its default place: two complete days, some tables missing; built from its root."""
     root = tmp_path_factory.mktemp("checkout")
     shutil.copy(REPOSITORY / "profiles.yml", root)
     shutil.copytree(REPOSITORY / "dbt_project", root / "dbt_project", ignore=shutil.ignore_patterns("target", "logs"))
     write_seeds(root / "config")
+    seeds = {file.name: file.read_bytes() for file in (root / "config").iterdir()}
     lake = Lake.create(root / "data" / "lake", "simulated", CREATED)
     for trade_date in DAYS:
         day = Day(lake, trade_date)
@@ -33,7 +44,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.rmtree(root / "data" / "lake" / "ops")
     shutil.rmtree(root / "data" / "lake" / "raw" / "open_interest")
     shutil.rmtree(root / "data" / "lake" / "raw" / "underlying_quotes")
-    return root
+    return Checkout(root, dbt(root, "build", "--project-dir", "dbt_project", "--profiles-dir", "."), seeds)
+
+
+@pytest.fixture
+def another(checkout: Checkout, tmp_path: Path) -> Path:
+    """A checkout of its own, built like the shared one, for a test that changes it."""
+    return shutil.copytree(checkout.root, tmp_path / "checkout")
 
 
 def dbt(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -46,9 +63,8 @@ def dbt(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_build_from_the_root_writes_all_tables_and_fails_on_what_is_missing(checkout: Path) -> None:
-    seeds = {file.name: file.read_bytes() for file in (checkout / "config").iterdir()}
-    ran = dbt(checkout, "build", "--project-dir", "dbt_project", "--profiles-dir", ".")
+def test_build_from_the_root_writes_all_tables_and_fails_on_what_is_missing(checkout: Checkout) -> None:
+    ran = checkout.ran
     assert ran.returncode == 1, ran.stdout + ran.stderr
     failed = {
         line.split("FAIL")[1].split()[1] for line in ran.stdout.splitlines() if " FAIL " in line and "[FAIL" in line
@@ -56,7 +72,8 @@ def test_build_from_the_root_writes_all_tables_and_fails_on_what_is_missing(chec
     assert failed == {"oi_filled_holds"}, ran.stdout
     assert " SKIP=0 " in ran.stdout
     assert " ERROR=1 " in ran.stdout
-    assert Lake.open(checkout / "data" / "lake").table_names() == [
+    lake = Lake.open(checkout.root / "data" / "lake")
+    assert lake.table_names() == [
         "clean/daily_adjusted",
         "clean/daily_clean",
         "clean/daily_unresolved",
@@ -67,41 +84,81 @@ def test_build_from_the_root_writes_all_tables_and_fails_on_what_is_missing(chec
         "raw/option_quotes",
         "raw/sessions",
     ]
-    daily = connect().sql(
-        f"select trade_date, rollup_strategy from delta_scan('{checkout}/data/lake/clean/daily_clean')"
-    )
+    daily = connect().sql(f"select trade_date, rollup_strategy from delta_scan('{lake.uri('clean/daily_clean')}')")
     assert sorted(daily.fetchall()) == [(day, "close") for day in DAYS]
-    # dbt-core writes what it ran beside a seed's path; these seeds are files that people edit.
-    assert {file.name: file.read_bytes() for file in (checkout / "config").iterdir()} == seeds
 
 
-def test_test_from_the_project_folder_tells_one_contract(checkout: Path) -> None:
-    ran = dbt(checkout / "dbt_project", "test", "--profiles-dir", "..", "--select", "daily_clean")
+def test_a_build_leaves_the_files_that_people_edit_alone(checkout: Checkout) -> None:
+    """dbt-core writes what it ran beside a seed's path, which is the CSV file itself here."""
+    assert {file.name: file.read_bytes() for file in (checkout.root / "config").iterdir()} == checkout.seeds_before
+
+
+def test_test_from_the_project_folder_tells_one_contract(checkout: Checkout) -> None:
+    ran = dbt(checkout.root / "dbt_project", "test", "--profiles-dir", "..", "--select", "daily_clean")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "daily_tables_reconcile" in ran.stdout
 
 
-def test_docs_are_generated_offline(checkout: Path) -> None:
-    ran = dbt(checkout / "dbt_project", "docs", "generate", "--profiles-dir", "..")
+def test_docs_are_generated_offline(another: Path) -> None:
+    ran = dbt(another / "dbt_project", "docs", "generate", "--static", "--profiles-dir", "..")
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    catalog = json.loads((checkout / "dbt_project" / "target" / "catalog.json").read_text())
+    target = another / "dbt_project" / "target"
+    catalog = json.loads((target / "catalog.json").read_text())
     assert "STRIKE_PER_100" in {name.upper() for name in catalog["nodes"]["model.chainlake.daily_clean"]["columns"]}
-    manifest = json.loads((checkout / "dbt_project" / "target" / "manifest.json").read_text())
-    models = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
-    assert all(node["description"].startswith("One row per") for node in models)
-    kept = [node for node in models if node["config"]["materialized"] == "delta"]
+    manifest = json.loads((target / "manifest.json").read_text())
+    kept = [node for node in manifest["nodes"].values() if node["config"]["materialized"] == "delta"]
     assert len(kept) == 6
     assert all(node["config"]["contract"]["enforced"] for node in kept)
+    assert set(manifest["exposures"]) == {
+        f"exposure.chainlake.{name}" for name in ("dashboard", "command_line", "catalog")
+    }
+    # The whole site in one file that asks nobody for anything.
+    page = (target / "static_index.html").read_text()
+    assert "daily_adjusted" in page
 
 
-def test_a_model_that_breaks_its_contract_writes_nothing(checkout: Path) -> None:
-    model = checkout / "dbt_project" / "models" / "marts" / "daily_unresolved.sql"
-    before = Lake.open(checkout / "data" / "lake").version("clean/daily_unresolved")
+def test_freshness_of_the_sources_is_judged_by_when_rows_were_loaded(another: Path) -> None:
+    lake = Lake.create(another / "data" / "lake", "simulated", CREATED)
+    day, now = Day(lake, DAYS[1]), datetime.now(UTC)
+    recent = {"trade_date": (now - timedelta(days=6)).date()}
+    day.write("raw/option_quotes", [day.quote(contract(1), 0, requested_at=now - timedelta(hours=90), **recent)])
+    day.write("raw/open_interest", [day.open_interest(contract(1), 5, observed_at=now - timedelta(days=6), **recent)])
+    ran = dbt(another, "source", "freshness", "--project-dir", "dbt_project", "--profiles-dir", ".")
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    results = json.loads((another / "dbt_project" / "target" / "sources.json").read_text())["results"]
+    assert {result["unique_id"].removeprefix("source.chainlake."): result["status"] for result in results} == {
+        "raw.option_quotes": "pass",
+        "raw.open_interest": "warn",
+        # Of 2014, or never.
+        "raw.sessions": "error",
+        "raw.contracts": "error",
+        "raw.underlying_quotes": "error",
+        "ops.runs": "error",
+        "ops.published": "error",
+    }
+
+
+def test_a_model_that_breaks_its_contract_writes_nothing(another: Path) -> None:
+    model = another / "dbt_project" / "models" / "marts" / "daily_unresolved.sql"
+    before = Lake.open(another / "data" / "lake").version("clean/daily_unresolved")
     model.write_text(
         model.read_text().replace("latest.error_code,\n", "cast(latest.error_code as bigint) as error_code,\n")
     )
-    ran = dbt(checkout / "dbt_project", "run", "--profiles-dir", "..", "--select", "daily_unresolved")
+    ran = dbt(another / "dbt_project", "run", "--profiles-dir", "..", "--select", "daily_unresolved")
     assert ran.returncode == 1
     assert "enforced contract that failed" in ran.stdout
     assert "error_code" in ran.stdout
-    assert Lake.open(checkout / "data" / "lake").version("clean/daily_unresolved") == before
+    assert Lake.open(another / "data" / "lake").version("clean/daily_unresolved") == before
+
+
+def test_a_wrong_line_of_the_corporate_actions_stops_the_build_before_it_writes(another: Path) -> None:
+    with (another / "config" / "corporate_actions.csv").open("a") as file:
+        file.write(
+            "AAPL,split,2014-06-09,7,1,,,2014-04-24T04:00:00Z,x\nAAPL,split,2020-08-31,4,,,,2020-07-31T04:00:00Z,x\n"
+        )
+    lake = Lake.open(another / "data" / "lake")
+    before = {name: lake.version(name) for name in lake.table_names()}
+    ran = dbt(another, "build", "--project-dir", "dbt_project", "--profiles-dir", ".")
+    assert ran.returncode != 0
+    assert "corporate_actions.csv, line 3: a split needs ratio_new and ratio_old" in ran.stdout
+    assert {name: lake.version(name) for name in lake.table_names()} == before

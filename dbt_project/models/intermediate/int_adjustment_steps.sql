@@ -103,6 +103,16 @@ reached as (
                 and (lineage.new_symbol is not null or actions.event_type = 'symbol_reused')
             )
         )
+),
+
+-- A split comes before a dividend of the same date, also when it is listed under the symbol that the company takes.
+splits as (
+    select
+        reached.*,
+        max(case when reached.event_type = 'split' then reached.generation else 0 end)
+            over (partition by reached.underlying, reached.valid_until, reached.effective_date)
+            as last_split
+    from reached
 )
 
 select
@@ -111,11 +121,14 @@ select
     valid_until,
     row_number() over (
         partition by underlying, valid_until
-        order by effective_date, generation, position
+        order by
+            effective_date,
+            case when event_type = 'special_dividend' and last_split > generation then last_split else generation end,
+            position
     ) as step,
     effective_date,
     event_type,
     contract_factor,
     cash_amount,
     new_symbol
-from reached
+from splits

@@ -1,2 +1,2 @@
-select * from {{ ref('int_best_outcomes') }}
+select * from {{ ref('int_flagged_outcomes') }}
 where view = 'close'

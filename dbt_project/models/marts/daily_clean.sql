@@ -36,18 +36,30 @@ chosen as (
     where choices.rollup_source_view = 'close'
 ),
 
+-- Neither a morning nor the next session's own snapshots showed it: it is missing for good.
+given_up as (
+    select distinct
+        trade_date,
+        conid
+    from {{ ref('stg_open_interest') }}
+    where {{ in_build() }} and method = 'next_session_snapshot' and snapshot_error
+),
+
 enriched as (
     select
         chosen.*,
         closes.underlying_close,
         closes.underlying_source,
         interest.open_interest,
-        interest.oi_asof_date
+        interest.oi_asof_date,
+        given_up.conid is not null as is_given_up
     from chosen
     left join {{ ref('int_underlying_closes') }} as closes
         on chosen.trade_date = closes.trade_date and chosen.underlying = closes.underlying
     left join {{ ref('int_open_interest') }} as interest
         on chosen.trade_date = interest.trade_date and chosen.conid = interest.conid
+    left join given_up
+        on chosen.trade_date = given_up.trade_date and chosen.conid = given_up.conid
 )
 
 select
@@ -71,6 +83,7 @@ select
     rollup_source_view,
     {{ flags('data_quality_flag', [
         ('missing_oi', 'open_interest is null'),
+        ('oi_enrichment_failed', 'open_interest is null and is_given_up'),
         ('eod_rollup_fallback', "rollup_strategy <> 'close'"),
         ('eod_rollup_stale', 'slots_before_close > ' ~ var('rollup_max_age_slots')),
     ]) }} as data_quality_flag

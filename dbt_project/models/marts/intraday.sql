@@ -17,5 +17,5 @@ select
     error_message,
     is_good,
     data_quality_flag
-from {{ ref('int_best_outcomes') }}
+from {{ ref('int_flagged_outcomes') }}
 where view = 'intraday'

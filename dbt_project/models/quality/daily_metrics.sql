@@ -99,6 +99,15 @@ repeated_keys as (
     having count(*) > 1
 ),
 
+changes as (
+    select
+        trade_date,
+        count(*) as compared,
+        sum(case when abs(open_interest - previous_open_interest) > volume then 1 else 0 end) as implausible
+    from {{ ref('int_open_interest_changes') }}
+    group by trade_date
+),
+
 -- A date has no number of a metric for which it has no rows: the value stays null, and null never passes.
 measured as (
     select
@@ -180,6 +189,36 @@ measured as (
     from {{ ref('stg_runs') }}
     where {{ in_build() }}
     group by trade_date
+    union all
+    select
+        trade_date,
+        'spot_check' as metric,
+        cast(sum(live_or_marked) as double) / nullif(sum(outcomes), 0) as value,
+        concat_ws(
+            ', ',
+            max(case when draw = 1 then underlying end),
+            max(case when draw = 2 then underlying end),
+            max(case when draw = 3 then underlying end)
+        ) as detail
+    from {{ ref('int_spot_checks') }}
+    group by trade_date
+    union all
+    -- What has no open interest of the session before contradicts nothing.
+    select
+        daily.trade_date,
+        'oi_plausibility' as metric,
+        coalesce(changes.implausible / nullif(cast(changes.compared as double), 0), 0) as value,
+        cast(coalesce(changes.compared, 0) as {{ dbt.type_string() }}) || ' contracts compared' as detail
+    from daily
+    left join changes on daily.trade_date = changes.trade_date
+    where daily.with_open_interest > 0
+    union all
+    select
+        trade_date,
+        flag as metric,
+        flag_share as value,
+        cast(null as {{ dbt.type_string() }}) as detail
+    from {{ ref('int_flag_shares') }}
 ),
 
 thresholds as (
@@ -189,6 +228,8 @@ thresholds as (
 judged as (
     select
         dates.trade_date,
+        dates.session_over,
+        dates.open_interest_due,
         thresholds.metric,
         measured.value,
         thresholds.comparison,
@@ -202,15 +243,32 @@ judged as (
             false
         ) as holds,
         thresholds.severity,
-        measured.detail,
-        case
-            when thresholds.metric = 'oi_filled' then {{ as_of() }} < dates.open_interest_due
-            else {{ as_of() }} < dates.session_over
-        end as is_early
+        measured.detail
     from dates
     cross join thresholds
     left join measured
         on dates.trade_date = measured.trade_date and thresholds.metric = measured.metric
+),
+
+filled as (
+    select trade_date
+    from judged
+    where metric = 'oi_filled' and holds
+),
+
+timed as (
+    select
+        judged.*,
+        coalesce(
+            case
+                when judged.metric in ('oi_filled', 'oi_plausibility')
+                    then {{ as_of() }} < judged.open_interest_due and filled.trade_date is null
+                else {{ as_of() }} < judged.session_over
+            end,
+            false
+        ) as is_early
+    from judged
+    left join filled on judged.trade_date = filled.trade_date
 )
 
 -- Before it is due a number neither passes nor fails, except that open interest may be complete early: it only grows. A
@@ -221,8 +279,8 @@ select
     value,
     comparison,
     threshold,
-    holds and (not coalesce(is_early, false) or metric = 'oi_filled') as passed,
-    coalesce(is_early, false) and not (holds and metric = 'oi_filled') as pending,
+    holds and not is_early as passed,
+    is_early as pending,
     severity,
     detail
-from judged
+from timed

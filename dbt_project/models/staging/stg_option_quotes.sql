@@ -13,10 +13,13 @@ cleaned as (
         underlying,
         conid,
         {{ select_columns(contract_columns()) }},
-        case when {{ known_amount('bid') }} = 0 and bid_size = 0 then null else {{ known_amount('bid') }} end as bid,
+        case
+            when {{ known_amount('bid') }} = 0 and bid_size = 0 and {{ known_amount('ask') }} > 0 then null
+            else {{ known_amount('bid') }}
+        end as bid,
         {{ known_amount('ask') }} as ask,
         {{ known_amount('last') }} as last,
-        coalesce(bid_seen, false) or coalesce(bid < 1e300, false) as bid_seen,
+        coalesce(bid_seen, false) or coalesce(bid = -1 or (bid >= 0 and bid < 1e300), false) as bid_seen,
         {{ known_count('bid_size') }} as bid_size,
         {{ known_count('ask_size') }} as ask_size,
         {{ known_count('last_size') }} as last_size,
