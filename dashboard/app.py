@@ -41,7 +41,7 @@ def page() -> None:
     """Draw the page."""
     st.set_page_config(page_title="Chainlake", page_icon="🌊", layout="wide")
     st.title("Chainlake")
-    root = st.sidebar.text_input("Lake", lake_root(), help="Folder of a lake on this machine").strip()
+    root = st.sidebar.text_input("Lake", lake_root(), help="Root of a lake: a folder, or s3://bucket/prefix").strip()
     try:
         catalog = catalog_of(root).cursor()
     except LakeError as error:

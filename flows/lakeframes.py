@@ -4,6 +4,7 @@ from datetime import date
 
 import polars as pl
 
+from lake.as_of import query_as_of
 from lake.catalog import DEFAULT_LIMITS, Limits, query
 from lake.store import Lake
 
@@ -11,6 +12,11 @@ from lake.store import Lake
 def ask(root: str, sql: str, limits: Limits = DEFAULT_LIMITS) -> pl.DataFrame:
     """The answer of a reading statement. Raises QueryRefused, LakeMissing."""
     return pl.DataFrame(pl.from_arrow(query(root, sql, limits=limits)))
+
+
+def ask_as_of(root: str, sql: str, at: str, days: int, limits: Limits = DEFAULT_LIMITS) -> pl.DataFrame:
+    """The answer as it would have been at `at` (New York time), at most `days` ago. Raises QueryRefused, LakeError."""
+    return pl.DataFrame(pl.from_arrow(query_as_of(root, sql, at, days=days, limits=limits)))
 
 
 def daily_metrics(lake: Lake, day: date) -> pl.DataFrame:

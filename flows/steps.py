@@ -31,6 +31,7 @@ from ingest.runs import Run, Trigger
 from ingest.sessions import NEW_YORK, Session, Slot, next_session, previous_session, session_on
 from ingest.settings import IbSettings, Settings
 from ingest.universe import choose, read_universe, write_universe
+from lake.evolution import upgrade
 from lake.reads import reader
 from lake.store import Lake
 
@@ -238,6 +239,7 @@ async def desk(work: Workplace) -> AsyncIterator[Desk]:
                     "ib.gateways must be of one kind, as a lake holds one"
                 )
         lake = Lake.create(work.settings.lake.root, first.origin, first.clock.now())
+        upgrade(lake)
         if reasons:
             _record_unreachable(work, lake, first.clock.now(), reasons)
         yield Desk(work, first, lake, tuple(sessions[1:]))
@@ -275,12 +277,13 @@ async def rollup(
     )
     publication = publish(
         lake,
-        [*dates, *build.restated],
+        dates,
         build.versions,
         [failure.name for failure in build.failures],
         [warning.name for warning in build.warnings],
         settings.reference.corporate_actions,
         as_of,
+        build.restated,
     )
     log.info(
         "published",

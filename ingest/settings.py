@@ -220,6 +220,19 @@ class EnrichmentSettings(Section):
     patience_s: Positive = 4
 
 
+class MaintenanceSettings(Section):
+    """How long things are kept, and when they are rewritten. Days are calendar days."""
+
+    hot_days: Annotated[int, Field(ge=1)] = 14
+    same_day: bool = False
+    intraday_retain_days: Annotated[int, Field(ge=1)] = 60
+    # Discovery looks back for 15 days in ops/errors.
+    log_retain_days: Annotated[int, Field(ge=30)] = 90
+    as_of_days: Count = 60
+    vacuum_hours: Annotated[int, Field(ge=168)] = 168
+    disk_used_pct: Annotated[float, Field(gt=0, le=100)] = 80
+
+
 class Settings(BaseSettings):
     """All settings. Build it with `load`, which turns every mistake into one line."""
 
@@ -242,6 +255,7 @@ class Settings(BaseSettings):
     schedule: ScheduleSettings = ScheduleSettings()
     close: CloseSettings = CloseSettings()
     enrichment: EnrichmentSettings = EnrichmentSettings()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -1,16 +1,20 @@
-"""DuckDB for analysts: a view for every table of a lake, and nothing beside it.
+"""DuckDB for analysts: a view for every table of a lake, macros over them, and nothing beside it.
 
 `open_catalog` gives a connection with the schemas ``raw``, ``ops``, ``clean`` and ``quality``, each table a view over
 its Delta table, so every query sees the latest commit. ``clean`` and ``quality`` tables also have a ``…_passed`` view
-with only the trade dates whose latest publication passed; ``ops.latest_published`` has one row per trade date.
-`query` and `read` run one reading statement, for SQL that a user typed.
+with only the trade dates whose latest publication passed; ``ops.latest_published`` has one row per trade date. The
+macros (`lake.macros`) are in ``main``. `query` and `read` run one reading statement, for SQL that a user typed.
+
+`write_catalog` writes the same views and macros into ``lake.duckdb`` beside the tables, for the DuckDB shell, Python,
+Jupyter and DBeaver. The file holds no rows, and no fence: who opens it has all of DuckDB.
 """
 
 import json
 import re
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,7 @@ from uuid import uuid4
 import duckdb
 import pyarrow as pa
 
-from lake import duck
+from lake import duck, macros, storage
 from lake.errors import LakeError, QueryRefused
 from lake.store import Lake, is_table_name
 from lake.tables import TABLES, Table
@@ -27,9 +31,12 @@ from lake.tables import TABLES, Table
 SCHEMAS = ("raw", "ops", "clean", "quality")
 # Schemas whose tables are published per trade date, and so have ``…_passed`` views.
 PUBLISHED_SCHEMAS = ("clean", "quality")
+# The catalog as a file, an object of the lake's root.
+CATALOG_FILE = "lake.duckdb"
 
-# Table functions that only compute, or tell about the catalog. A list of what is allowed, because delta_scan opens its
-# log, also one behind a URL, with a reader of its own that DuckDB's file restrictions do not reach (duckdb 1.5.5).
+# Table functions that only compute, that tell about the catalog, or that are its own macros. A list of what is allowed,
+# because delta_scan opens its log, also one behind a URL, with a reader of its own that DuckDB's file restrictions do
+# not reach (duckdb 1.5.5).
 TABLE_FUNCTIONS = frozenset(
     {
         "duckdb_columns",
@@ -47,6 +54,7 @@ TABLE_FUNCTIONS = frozenset(
         "repeat_row",
         "unnest",
     }
+    | macros.TABLE_MACROS
 )
 EXPLAIN = re.compile(r"\s*explain\b(?:\s+analyze\b)?\s*(?:\([^()]*\))?", re.IGNORECASE)
 
@@ -61,36 +69,55 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+# Of a lake and names of its tables: the SELECT of each view.
+Relations = Callable[[Lake, Sequence[str]], Mapping[str, str]]
 
 
-def open_catalog(root: str | Path, limits: Limits = DEFAULT_LIMITS) -> duckdb.DuckDBPyConnection:
+def latest(lake: Lake, names: Sequence[str]) -> dict[str, str]:
+    """The tables as their latest commits left them."""
+    return {name: f"SELECT * FROM delta_scan({literal(lake.uri(name))})" for name in names}
+
+
+def open_catalog(
+    root: str | Path, limits: Limits = DEFAULT_LIMITS, relations: Relations = latest
+) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection with a view for every table of the lake at `root`, in UTC.
 
     The connection reads files of the lake and no others, installs nothing, and its settings are locked. Raw and ops
     tables that are not there yet read as empty; clean and quality tables have a view once dbt has made them.
-    `limits.seconds` is for `query`. Raises LakeMissing when there is no lake, LakeError when one of its tables cannot
-    be read, QueryRefused when `limits.memory` is not an amount of memory.
+    `limits.seconds` is for `query`; `relations` says what the views show. Raises LakeMissing when there is no lake,
+    LakeError when one of its tables cannot be read, QueryRefused when `limits.memory` is not an amount of memory.
     """
-    place = Path(root).resolve()
-    lake = Lake.open(place)
+    lake = Lake.open(storage.absolute(root))
     try:
-        connection = duck.connect(limits.memory, limits.threads)
+        connection = duck.connect(limits.memory, limits.threads, lake.root)
     except duckdb.ParserException:
         raise QueryRefused(f"{limits.memory!r} is not an amount of memory: write it like 500MB or 2GB") from None
-    names = [name for name in lake.table_names() if is_table_name(name) and name.partition("/")[0] in SCHEMAS]
-    for schema in SCHEMAS:
-        connection.execute(f"CREATE SCHEMA {schema}")
-    for name in names:
-        try:
-            connection.execute(f"CREATE VIEW {_view(name)} AS FROM delta_scan({_literal(lake.uri(name))})")
-        except duckdb.Error as error:
-            raise LakeError(f"{lake.uri(name)} is not a readable Delta table: {_one_line(error)}") from None
-    for table in TABLES:
-        if table.name not in names:
-            _create_empty_view(connection, table)
-    _create_publication_views(connection, names)
-    _lock(connection, place)
+    _create_views(connection, lake, relations)
+    _lock(connection, lake.root)
     return connection
+
+
+def write_catalog(root: str | Path, to: Path | None = None) -> str:
+    """Write the views and macros of the lake at `root` into a DuckDB file, and say where it is.
+
+    It becomes ``lake.duckdb`` in the root, or the file `to`, as a whole: whoever has an older one open keeps it. Tables
+    are named by their absolute place, so write it anew when the lake moves, and when it gains a table.
+    Raises as `open_catalog` does.
+    """
+    lake = Lake.open(storage.absolute(root))
+    with tempfile.TemporaryDirectory(prefix="chainlake-") as folder:
+        draft = Path(folder) / CATALOG_FILE
+        with closing(duckdb.connect(draft)) as connection:
+            duck.load_delta(connection)
+            duck.open_root(connection, lake.root)
+            _create_views(connection, lake)
+        content = draft.read_bytes()
+    if to is None:
+        storage.write_object(lake.root, CATALOG_FILE, content)
+        return lake.uri(CATALOG_FILE)
+    storage.write_object(str(to.parent), to.name, content)
+    return str(to)
 
 
 def query(root: str | Path, sql: str, *, limits: Limits = DEFAULT_LIMITS) -> pa.Table:
@@ -123,6 +150,15 @@ def read(connection: duckdb.DuckDBPyConnection, sql: str, seconds: float = DEFAU
         raise QueryRefused(_one_line(error)) from None
     finally:
         watch.cancel()
+
+
+def files_read(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
+    """How many data files of the lake a reading statement opens, as DuckDB counts them while it runs.
+
+    Raises QueryRefused as `read` does.
+    """
+    plan = read(connection, f"EXPLAIN (ANALYZE, FORMAT json) {sql}").column(1)[0].as_py()
+    return sum(int(info["Total Files Read"]) for info in _extra_infos(json.loads(plan)) if "Total Files Read" in info)
 
 
 def require_read(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
@@ -161,6 +197,32 @@ def _table_functions(node: Any) -> Iterator[str]:
             yield from _table_functions(child)
 
 
+def _extra_infos(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node.get("extra_info", {})
+    for child in node["children"]:
+        yield from _extra_infos(child)
+
+
+def _create_views(connection: duckdb.DuckDBPyConnection, lake: Lake, relations: Relations = latest) -> None:
+    names = [name for name in lake.table_names() if is_table_name(name) and name.partition("/")[0] in SCHEMAS]
+    for schema in SCHEMAS:
+        connection.execute(f"CREATE SCHEMA {schema}")
+    for name, select in relations(lake, names).items():
+        try:
+            with storage.explained(lake.root):
+                connection.execute(f"CREATE VIEW {_view(name)} AS {select}")
+        except duckdb.Error as error:
+            raise LakeError(f"{lake.uri(name)} is not a readable Delta table: {_one_line(error)}") from None
+    for table in TABLES:
+        if table.name not in names:
+            _create_empty_view(connection, table)
+    _create_publication_views(connection, names)
+    for macro in macros.MACROS:
+        # A lake that has no clean tables yet, or whose tables lack a column, goes without the macros that need them.
+        with suppress(duckdb.BinderException, duckdb.CatalogException):
+            connection.execute(macro.statement)
+
+
 def _create_empty_view(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     relation = connection.from_arrow(table.schema.empty_table())
     columns = ", ".join(
@@ -184,14 +246,14 @@ def _create_publication_views(connection: duckdb.DuckDBPyConnection, names: list
             )
 
 
-def _lock(connection: duckdb.DuckDBPyConnection, place: Path) -> None:
+def _lock(connection: duckdb.DuckDBPyConnection, root: str) -> None:
     # GLOBAL, so that cursors of the connection have the settings too.
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET GLOBAL python_enable_replacements = false")
     # By default a query that does not fit in memory writes to .tmp in the working directory.
     spill = Path(tempfile.gettempdir()) / f"chainlake-{uuid4().hex}"
-    connection.execute(f"SET temp_directory = {_literal(spill)}")
-    connection.execute(f"SET allowed_directories = [{_literal(f'{place}/')}]")
+    connection.execute(f"SET temp_directory = {literal(spill)}")
+    connection.execute(f"SET allowed_directories = [{literal(f'{root}/')}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 
@@ -201,7 +263,8 @@ def _view(name: str) -> str:
     return f'{schema}."{table}"'
 
 
-def _literal(value: object) -> str:
+def literal(value: object) -> str:
+    """`value` as a string of SQL."""
     return "'" + str(value).replace("'", "''") + "'"
 
 

@@ -4,7 +4,10 @@ Named in ``profiles.yml`` as the plugin ``lake.dbt_delta``. It makes ``delta_sca
 stores the models of the ``delta`` materialization: exactly the trade dates of the build are replaced, in one commit.
 """
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -16,9 +19,12 @@ from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.adapters.duckdb.credentials import DuckDBCredentials
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.duckdb.utils import TargetConfig
+from dbt_common.exceptions import DbtRuntimeError
 
-from lake.duck import load_delta
-from lake.store import Lake
+from lake import storage
+from lake.duck import load_delta, open_root
+from lake.errors import LakeError
+from lake.store import RESTATED, Lake
 
 # Rows handed from DuckDB to the writer at a time: a day of 3.5 million rows never lies in memory as a whole.
 BATCH_ROWS = 131_072
@@ -35,17 +41,26 @@ class Plugin(BasePlugin):
         Views that dbt creates name the root, and are read again by a dbt that was started from another folder.
         """
         self._connection: duckdb.DuckDBPyConnection | None = None
-        if self.creds is not None and "://" not in self.creds.external_root:
-            self.creds.external_root = str(Path(self.creds.external_root).resolve())
+        if self.creds is not None:
+            with _told_by_dbt():
+                self.creds.external_root = storage.absolute(self.creds.external_root)
 
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
-        """Make the folder of the database file: DuckDB does not."""
+        """Make the folder of the database file, as DuckDB does not, and refuse a file that another build has open."""
         if creds.path != ":memory:":
             Path(creds.path).parent.mkdir(parents=True, exist_ok=True)
+            _require_free(creds.path)
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
-        """Load ``delta_scan``, and keep the connection: dbt-duckdb gives `store` none."""
+        """Load ``delta_scan``, and keep the connection: dbt-duckdb gives `store` none.
+
+        The credentials of an object store are given here, where dbt neither logs nor compiles them.
+        """
         load_delta(conn)
+        if self.creds is not None:
+            with _told_by_dbt():
+                storage.require_reachable(self.creds.external_root)
+                open_root(conn, self.creds.external_root)
         self._connection = conn
 
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
@@ -56,8 +71,9 @@ class Plugin(BasePlugin):
         """Write the rows of a model to its Delta table, as the ``delta`` materialization asks.
 
         `target_config.config` is that macro's request: ``root``, ``table`` (``schema/name``), ``dates`` (ISO trade
-        dates), ``sorted_by``, ``required`` (columns that are never null) and ``model``. The rows are those of
-        `target_config.relation`, which has to be committed: another cursor reads it.
+        dates), ``sorted_by``, ``required`` (columns that are never null), ``model`` and ``restated`` (underlyings by
+        date, kept with the commit). The rows are those of `target_config.relation`, which has to be committed: another
+        cursor reads it.
         """
         if self._connection is None:
             raise RuntimeError("the plugin lake.dbt_delta has no connection: list it under `plugins` in profiles.yml")
@@ -71,9 +87,32 @@ class Plugin(BasePlugin):
                 partial(_stream, cursor, query, request["required"]),
                 [date.fromisoformat(day) for day in request["dates"]],
                 **{MODEL_KEY: request["model"]},
+                **({RESTATED: json.dumps(request["restated"])} if request["restated"] else {}),
             )
         finally:
             cursor.close()
+
+
+def _require_free(path: str) -> None:
+    """Raise DbtRuntimeError when another process has the database file: of DuckDB's error dbt shows a traceback."""
+    try:
+        duckdb.connect(path).close()
+    except duckdb.IOException as error:
+        if held := re.search(r"Could not set lock on file.*?\(PID (\d+)\)", str(error), re.DOTALL):
+            raise DbtRuntimeError(
+                f"another process is building with the same database, {path} (PID {held[1]}): "
+                "wait for it, then try again"
+            ) from None
+        raise
+
+
+@contextmanager
+def _told_by_dbt() -> Iterator[None]:
+    """dbt shows the text of its own errors, and a traceback of all others."""
+    try:
+        yield
+    except LakeError as error:
+        raise DbtRuntimeError(str(error)) from None
 
 
 def _stream(cursor: duckdb.DuckDBPyConnection, query: str, required: Sequence[str]) -> pa.RecordBatchReader:

@@ -13,6 +13,10 @@ class LakeMissing(LakeError):
     """There is no lake at the given root."""
 
 
+class ObjectStoreError(LakeError):
+    """The object store cannot be reached, or does not let us do what we need."""
+
+
 class NewerSchema(LakeError):
     """The lake was written by a newer version of Chainlake."""
 
@@ -22,4 +26,4 @@ class QueryRefused(LakeError):
 
 
 class ExtensionMissing(LakeError):
-    """DuckDB's ``delta`` extension can neither be loaded from its wheel nor installed."""
+    """An extension of DuckDB can neither be loaded from its wheel nor installed."""

@@ -229,7 +229,7 @@ class Reader:
 @contextmanager
 def reader(lake: Lake) -> Iterator[Reader]:
     """A Reader whose connection is closed at the end."""
-    connection = connect()
+    connection = connect(root=lake.root)
     try:
         yield Reader(lake, connection)
     finally:

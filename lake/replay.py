@@ -39,7 +39,7 @@ def write_replay_day(lake: Lake, day: date, file: Path) -> int:
     query = REPLAY.format(
         options=lake.uri("raw/option_quotes"), underlyings=lake.uri("raw/underlying_quotes"), day=day.isoformat()
     )
-    connection = connect()
+    connection = connect(root=lake.root)
     try:
         connection.execute(f"create table replay_day as {query}")
         (count,) = connection.execute("select count(*) from replay_day").fetchone() or (0,)

@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,25 +15,32 @@ from deltalake import CommitProperties, DeltaTable, Transaction, WriterPropertie
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from lake import storage
 from lake.errors import LakeError, LakeMissing, NewerSchema, OriginMismatch
-from lake.tables import BY_NAME, SCHEMA_VERSION, TABLES, Table
+from lake.tables import BY_NAME, SCHEMA_VERSION, SESSIONS, TABLES, Table
 
 log = structlog.get_logger(__name__)
 
 Origin = Literal["ibkr-live", "ibkr-paper", "simulated", "replay"]
 ORIGINS = get_args(Origin)
 MANIFEST = "lake.json"
+# Key of the first commit of raw/sessions that tells what the manifest says.
+CLAIM = "chainlake.lake"
 # Ids of finished appends are dropped from the log after this long; a run is never repeated so late.
 # A query reads the commits since the last checkpoint: 56 of them took 39 ms, 12 took 13.
 TABLE_CONFIGURATION = {
     "delta.setTransactionRetentionDuration": "interval 30 days",
     "delta.checkpointInterval": "10",
+    # Eight days longer than `as_of_days`: at the horizon the publication before it answers.
+    "delta.logRetentionDuration": "interval 68 days",
 }
 HOT_FILES = WriterProperties(compression="SNAPPY", write_batch_size=65_536)
 # Rows come sorted by underlying; small row groups let a query for one underlying skip the rest of the file.
 DAILY_FILES = WriterProperties(compression="SNAPPY", max_row_group_size=131_072)
 # Key of a Delta commit that tells which trade dates it replaced.
 REPLACED_DATES = "chainlake.trade_dates"
+# Key that tells, as a JSON object, the underlyings by earlier date that corporate actions restated in it.
+RESTATED = "chainlake.restated"
 
 # An append loses against a replacement of the same snapshot; a fresh handle wins the next time.
 retry_conflicts = retry(
@@ -45,7 +53,7 @@ retry_conflicts = retry(
 
 @dataclass(frozen=True, slots=True)
 class Lake:
-    """A lake at a local root directory. Create one with `create` or open it with `open`."""
+    """A lake at a folder or an ``s3://`` root. Create one with `create` or open it with `open`."""
 
     root: str
     origin: Origin
@@ -56,20 +64,17 @@ class Lake:
     def create(cls, root: str | Path, origin: Origin, created_at: datetime) -> "Lake":
         """Open the lake at `root`, first making it and its empty raw and ops tables when there is none.
 
-        Raises OriginMismatch when the root is bound to another origin.
+        Raises OriginMismatch when the root is bound to another origin, also by a process that made it meanwhile;
+        ObjectStoreError when an ``s3://`` root cannot be reached.
         """
-        place = Path(root)
-        if not (place / MANIFEST).exists():
-            place.mkdir(parents=True, exist_ok=True)
-            draft = place / f"{MANIFEST}.new"
-            draft.write_text(
-                json.dumps(
-                    {"origin": origin, "created_at": created_at.isoformat(), "schema_version": SCHEMA_VERSION}, indent=2
-                )
-                + "\n"
-            )
-            draft.replace(place / MANIFEST)
-        lake = cls.open(root)
+        try:
+            lake = cls.open(root)
+        except LakeMissing:
+            lake = cls(storage.checked(root), origin)
+            manifest = {"origin": origin, "created_at": created_at.isoformat(), "schema_version": SCHEMA_VERSION}
+            claimed = lake._claim(json.dumps(manifest, indent=2) + "\n")
+            storage.write_object(lake.root, MANIFEST, claimed.encode())
+            lake = cls.open(root)
         lake.require_origin(origin)
         for table in TABLES:
             lake._ensure(table)
@@ -77,24 +82,40 @@ class Lake:
 
     @classmethod
     def open(cls, root: str | Path) -> "Lake":
-        """Open the lake at `root`. Raises LakeMissing, NewerSchema, or LakeError when its manifest is unreadable."""
-        manifest = Path(root) / MANIFEST
+        """Open the lake at `root`.
+
+        Raises LakeMissing, NewerSchema, ObjectStoreError, or LakeError when its manifest is unreadable.
+        """
+        place = storage.checked(root)
+        manifest = f"{place}/{MANIFEST}"
         try:
-            content = json.loads(manifest.read_text())
+            content = json.loads(storage.read_object(place, MANIFEST))
             origin, version = content["origin"], int(content["schema_version"])
         except FileNotFoundError:
             raise LakeMissing(
-                f"no lake at {root}: run `chainlake demo`, or `chainlake discover` to begin one"
+                f"no lake at {place}: run `chainlake demo`, or `chainlake discover` to begin one"
             ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise LakeError(f"{manifest} is not readable ({error}): restore it from a backup") from error
         if version > SCHEMA_VERSION:
             raise NewerSchema(
-                f"the lake at {root} has schema {version}, newer than {SCHEMA_VERSION}: upgrade Chainlake"
+                f"the lake at {place} has schema {version}, newer than {SCHEMA_VERSION}: upgrade Chainlake"
             )
         if origin not in ORIGINS:
             raise LakeError(f"{manifest} names the unknown origin {origin!r}: expected one of {', '.join(ORIGINS)}")
-        return cls(str(root), origin)
+        return cls(place, origin)
+
+    def _claim(self, manifest: str) -> str:
+        """The manifest of whoever was first to make raw/sessions here, which is `manifest` if that was us.
+
+        A first commit is for one process only, on a local disk as in an object store; putting a file is not.
+        """
+        self._ensure(SESSIONS, **{CLAIM: manifest})
+        table = self.table(SESSIONS.name)
+        first = table.history()[-1] if table else {}
+        if CLAIM not in first:
+            raise LakeError(f"{self.root} has tables but no {MANIFEST}: restore that file from a backup")
+        return str(first[CLAIM])
 
     def require_origin(self, origin: str) -> None:
         """Raise OriginMismatch unless rows of `origin` belong into this lake."""
@@ -112,7 +133,7 @@ class Lake:
     def table(self, name: str) -> DeltaTable | None:
         """A fresh handle on the table, or None when it does not exist yet."""
         try:
-            return DeltaTable(self.uri(name))
+            return self._handle(name)
         except TableNotFoundError:
             return None
 
@@ -123,19 +144,35 @@ class Lake:
 
     def table_names(self) -> list[str]:
         """Names of the tables that exist, sorted."""
-        return sorted(
-            str(log_folder.parent.relative_to(self.root)) for log_folder in Path(self.root).glob("*/*/_delta_log")
-        )
+        return storage.table_names(self.root)
 
-    def _ensure(self, table: Table) -> None:
-        DeltaTable.create(
-            self.uri(table.name),
-            schema=table.schema,
-            mode="ignore",
-            partition_by=[table.partition_by],
-            configuration=TABLE_CONFIGURATION,
-            description=table.grain,
-        )
+    def _handle(self, name: str) -> DeltaTable:
+        with storage.explained(self.root):
+            return DeltaTable(self.uri(name), storage_options=storage.delta_options(self.root))
+
+    def _ensure(self, table: Table, **note: str) -> None:
+        self._make(table.name, table.schema, table.partition_by, table.grain, **note)
+
+    def _make(
+        self, name: str, schema: pa.Schema, partition_by: str, description: str | None = None, **note: str
+    ) -> None:
+        """Create an empty table unless there is one; `note` is kept with the commit."""
+        try:
+            with storage.explained(self.root):
+                DeltaTable.create(
+                    self.uri(name),
+                    schema=schema,
+                    mode="ignore",
+                    partition_by=[partition_by],
+                    configuration=TABLE_CONFIGURATION,
+                    description=description,
+                    storage_options=storage.delta_options(self.root),
+                    # Retried, a creation that was overtaken becomes a second commit to the table (deltalake 1.6.6).
+                    commit_properties=CommitProperties(custom_metadata=note, max_commit_retries=0),
+                )
+        except CommitFailedError:
+            if self.table(name) is None:
+                raise
 
     # -- writes --------------------------------------------------------------------------------------------------
 
@@ -152,26 +189,27 @@ class Lake:
         columns that are not required. Conflicts with concurrent writers are retried on a fresh handle.
         """
         spec = BY_NAME[name]
-        table = DeltaTable(self.uri(name))
+        table = self._handle(name)
         # deltalake refuses a concurrent duplicate, but not a later one: it has to be asked for.
         if (table.transaction_version(app_id) or 0) >= attempt:
             log.info("append_skipped", table=name, app_id=app_id, attempt=attempt)
             return False
         if not rows:
             return True
-        write_deltalake(
-            table,
-            pa.Table.from_pylist(list(rows), schema=spec.schema),
-            mode="append",
-            # A table of an older version gets the columns that it lacks.
-            schema_mode="merge",
-            writer_properties=HOT_FILES,
-            commit_properties=CommitProperties(
-                app_transactions=[Transaction(app_id, attempt)],
-                max_commit_retries=30,
-                custom_metadata={"app_id": app_id},
-            ),
-        )
+        with storage.explained(self.root):
+            write_deltalake(
+                table,
+                pa.Table.from_pylist(list(rows), schema=spec.schema),
+                mode="append",
+                # A table of an older version gets the columns that it lacks.
+                schema_mode="merge",
+                writer_properties=HOT_FILES,
+                commit_properties=CommitProperties(
+                    app_transactions=[Transaction(app_id, attempt)],
+                    max_commit_retries=30,
+                    custom_metadata={"app_id": app_id},
+                ),
+            )
         return True
 
     @retry_conflicts
@@ -190,32 +228,46 @@ class Lake:
         untyped = [field.name for field in reader.schema if pa.types.is_null(field.type)]
         if untyped:
             raise LakeError(f"{name}: columns {', '.join(untyped)} have no type; engines cannot read such a table")
-        uri = self.uri(name)
-        DeltaTable.create(
-            uri, schema=reader.schema, mode="ignore", partition_by=["trade_date"], configuration=TABLE_CONFIGURATION
-        )
+        self._make(name, reader.schema, "trade_date")
         listed = [day.isoformat() for day in sorted(set(dates))]
-        write_deltalake(
-            DeltaTable(uri),
-            reader,
-            mode="overwrite",
-            predicate=f"trade_date IN ({', '.join(repr(day) for day in listed)})",
-            schema_mode="merge",
-            writer_properties=DAILY_FILES,
-            commit_properties=CommitProperties(custom_metadata={REPLACED_DATES: ",".join(listed), **note}),
-        )
+        table = self._handle(name)
+        with storage.explained(self.root):
+            write_deltalake(
+                table,
+                reader,
+                mode="overwrite",
+                predicate=f"trade_date IN ({', '.join(repr(day) for day in listed)})",
+                schema_mode="merge",
+                writer_properties=DAILY_FILES,
+                commit_properties=CommitProperties(custom_metadata={REPLACED_DATES: ",".join(listed), **note}),
+            )
 
     def replaced_dates(self, name: str, since: int | None) -> set[date]:
         """Trade dates of a table that were replaced after its Delta version `since` (None: ever)."""
-        table = self.table(name)
-        commits = [] if table is None else table.history()
         return {
-            date.fromisoformat(day)
-            for commit in commits
-            if since is None or commit["version"] > since
-            if REPLACED_DATES in commit
-            for day in commit[REPLACED_DATES].split(",")
+            date.fromisoformat(day) for listed in self.notes(name, REPLACED_DATES, since) for day in listed.split(",")
         }
+
+    def notes(self, name: str, key: str, since: int | None) -> list[str]:
+        """What the commits of a table after its Delta version `since` (None: all) say under `key`, latest first."""
+        if since is None:
+            table = self.table(name)
+            return [commit[key] for commit in (table.history() if table else []) if key in commit]
+        return [commit[key] for _, commit in self.commits_from(name, since + 1) if key in commit][::-1]
+
+    def commits_from(self, name: str, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Version and information of each commit of a table from `first` on, in order.
+
+        `DeltaTable.history` counts back from the version of its handle, and is wrong by as many commits as others have
+        made meanwhile (deltalake 1.6.6): the name of the log file is what says the version.
+        """
+        for version in count(max(first, 0)):
+            try:
+                log_file = storage.read_object(self.root, f"{name}/_delta_log/{version:020}.json")
+            except FileNotFoundError:
+                return
+            actions = (json.loads(line) for line in log_file.splitlines())
+            yield version, next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
 
 
 def is_table_name(name: str) -> bool:

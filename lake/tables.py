@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+# Raised with every change of a table here; columns are only ever added, and nullable (lake/evolution.py).
+SCHEMA_VERSION = 2
 
 TEXT = pa.string()
 FLAG = pa.bool_()

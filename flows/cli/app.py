@@ -5,12 +5,12 @@ import sys
 import typer
 
 from flows import show
-from flows.cli import capacity, capture, gateway, probe, start, stored
-from flows.models import ModelError
+from flows.cli import capacity, capture, gateway, maintenance, probe, start, stored, upkeep
+from flows.models import InputRefused, ModelError
 from ingest.errors import ChainlakeError, UsageError
 from lake.errors import LakeError, LakeMissing, NewerSchema, OriginMismatch, QueryRefused
 
-USAGE = (LakeMissing, NewerSchema, OriginMismatch, QueryRefused)
+USAGE = (InputRefused, LakeMissing, NewerSchema, OriginMismatch, QueryRefused)
 
 app = typer.Typer(
     name="chainlake",
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (start, gateway, capture, stored, capacity, probe):
+for module in (start, gateway, capture, stored, capacity, probe, maintenance, upkeep):
     module.register(app)
 
 

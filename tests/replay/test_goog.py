@@ -15,6 +15,8 @@ from lake.catalog import open_catalog
 from tests.replay.conftest import Demo
 from tests.replay.recorded import recorded
 
+pytestmark = pytest.mark.whole_day
+
 FILE = "GOOG_2015-12-24.parquet"
 
 # What the file's quote is at each slot: the last row of the contract at or before the market clock, which stands at the

@@ -1,0 +1,233 @@
+"""Maintenance of a lake as steps that leave their records: compact, retention, vacuum and disk.
+
+The first three hold the lake's one maintainer lock while they work. Each leaves a row in ``ops/runs``, its errors in
+``ops/errors``, and a line for every rewrite and deletion in ``<state>/run_logs/retention_YYYYMM.jsonl``.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ingest.clock import HostClock
+from ingest.runs import Run, Trigger
+from ingest.sessions import NEW_YORK, sessions_back
+from ingest.settings import Settings
+from lake import compaction, disk, retention, vacuum
+from lake.as_of import last_instant
+from lake.lock import MaintainerBusy, maintainer
+from lake.reads import reader
+from lake.store import Lake
+
+# At the horizon the publication before it answers: it may be older by a long week-end.
+SPARE_DAYS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a step did, or would do: one row (of plain values) for each thing, and one sentence."""
+
+    step: str
+    rows: tuple[dict[str, Any], ...]
+    sentence: str
+    passed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A lake with its settings, who started the step, and the instant at which it did (aware)."""
+
+    lake: Lake
+    settings: Settings
+    now: datetime
+    trigger: Trigger = "manual"
+
+    @property
+    def state(self) -> Path:
+        """The folder of logs and working files."""
+        return Path(self.settings.state.dir)
+
+    @property
+    def horizon(self) -> datetime:
+        """The earliest instant of as-of queries."""
+        with reader(self.lake) as reads:
+            return last_instant(self.lake, reads, self.now) - timedelta(days=self.settings.maintenance.as_of_days)
+
+
+def compact(site: Site, dry_run: bool = False) -> Report:
+    """Compact what is due, prove the rows, and tidy the logs. Raises MaintainerBusy, RowsDiffer."""
+    given, lake = site.settings.maintenance, site.lake
+    today = site.now.astimezone(NEW_YORK).date()
+
+    def due() -> list[compaction.Due]:
+        return compaction.due(lake, today, today - timedelta(days=given.hot_days), given.same_day)
+
+    if dry_run:
+        return _compaction_report([_due_row(each) for each in due()], "would compact")
+    with _recorded(site, "compact") as run, maintainer(lake, "compact") as hold:
+        partitions = due()
+        run.asked = len(partitions)
+        rows = []
+        for done in compaction.compact(lake, partitions, hold):
+            rows.append(_due_row(done.due) | {"files_after": done.files, "bytes_after": done.size})
+            _note(site, run, "compact", rows[-1] | {"version": done.version})
+        worked_on = {row["table"] for row in rows}
+        for name in lake.table_names():
+            hold.require()
+            vacuum.tidy_log(lake, name, given.as_of_days + SPARE_DAYS, checkpoint=name in worked_on)
+        run.captured = len(rows)
+        report = _compaction_report(rows, "compacted")
+        run.message = report.sentence
+    return report
+
+
+def undo_compaction(site: Site, table: str, version: int) -> Report:
+    """Take back the rows that a compaction doubled or lost, and keep what was committed after it."""
+    with _recorded(site, "compact") as run, maintainer(site.lake, "compact --undo") as hold:
+        days = compaction.undo(site.lake, table, version, hold)
+        run.asked = run.captured = len(days)
+        rows = tuple({"table": table, "trade_date": day, "undone_version": version} for day in days)
+        for row in rows:
+            _note(site, run, "undo", row)
+        run.message = f"took back compaction {table}@{version} for {len(days)} dates"
+    return Report("compact", rows, run.message)
+
+
+def retire(site: Site, dry_run: bool = False) -> Report:
+    """Take out what is older than its retention. Raises MaintainerBusy."""
+    given, lake = site.settings.maintenance, site.lake
+    today = site.now.astimezone(NEW_YORK).date()
+    cutoffs = retention.Cutoffs(
+        intraday=today - timedelta(days=given.intraday_retain_days),
+        lookups=sessions_back(today, site.settings.discovery.unlisted_sessions),
+        errors=today - timedelta(days=given.log_retain_days),
+    )
+    logs = retention.expired_logs(site.state, site.now - timedelta(days=given.log_retain_days))
+    if dry_run:
+        return _retention_report([asdict(each) for each in retention.expired(lake, cutoffs)], len(logs), "would retire")
+    with _recorded(site, "retention") as run, maintainer(lake, "retention") as hold:
+        dates = retention.expired(lake, cutoffs)
+        run.asked = len(dates)
+        rows = []
+        for each in retention.retire(lake, dates, hold):
+            rows.append(asdict(each))
+            _note(site, run, "retire", rows[-1])
+        for path in logs:
+            _note(site, run, "delete", {"file": path.name, "size": path.stat().st_size})
+            path.unlink()
+        run.captured = len(rows)
+        report = _retention_report(rows, len(logs), "retired")
+        run.message = report.sentence
+    return report
+
+
+def sweep(site: Site, dry_run: bool = False) -> Report:
+    """Delete the files that nothing needs any more. Raises MaintainerBusy."""
+    hours = site.settings.maintenance.vacuum_hours
+    if dry_run:
+        found = [asdict(each) for each in vacuum.vacuum(site.lake, site.horizon, None, hours)]
+        return _vacuum_report(found, "would delete")
+    with _recorded(site, "vacuum") as run, maintainer(site.lake, "vacuum") as hold:
+        rows = []
+        for each in vacuum.vacuum(site.lake, site.horizon, hold, hours):
+            rows.append(asdict(each))
+            _note(site, run, "vacuum", rows[-1])
+        run.asked = run.captured = sum(row["files"] for row in rows)
+        report = _vacuum_report(rows, "deleted")
+        run.message = report.sentence
+    return report
+
+
+def watch_disk(site: Site, dry_run: bool = False) -> Report:
+    """Compare how full the file systems of lake and state are with the bound; a breach is recorded as an error."""
+    bound = site.settings.maintenance.disk_used_pct
+    found = disk.usage([site.lake.root, str(site.state)])
+    rows = tuple(
+        {"path": each.path, "used_bytes": each.used, "free_bytes": each.free, "used_pct": round(each.used_pct, 1)}
+        for each in found
+    )
+    full = [each for each in found if each.used_pct > bound]
+    sentence = (
+        "; ".join(f"the file system of {each.path} is {each.used_pct:.0f} % full, over {bound:g} %" for each in full)
+        + ": run `chainlake retention` and `chainlake vacuum`, or give it more room"
+        if full
+        else f"no file system is fuller than {bound:g} %"
+    )
+    if not dry_run:
+        with _recorded(site, "disk") as run:
+            run.asked, run.failed, run.message = len(found), len(full), sentence
+            run.captured = run.asked - run.failed
+            if full:
+                run.status = "failed"
+                run.error("disk_full", sentence, site.now)
+    return Report("disk", rows, sentence, passed=not full)
+
+
+# -- records -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _recorded(site: Site, step: str) -> Iterator[Run]:
+    """A run that leaves its record however it ends: refused when somebody else maintains the lake."""
+    run = Run(step, site.now.astimezone(NEW_YORK).date(), site.trigger, site.now)
+    try:
+        yield run
+    except Exception as error:
+        run.status = "refused" if isinstance(error, MaintainerBusy) else "failed"
+        run.message = " ".join(str(error).split())
+        run.error(type(error).__name__, run.message, site.now)
+        raise
+    finally:
+        run.record(site.lake, HostClock(), site.state)
+
+
+def _note(site: Site, run: Run, action: str, row: dict[str, Any]) -> None:
+    folder = site.state / "run_logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    line = {"at": HostClock().now(), "run": run.ingest_id, "lake": site.lake.root, "action": action, **row}
+    with (folder / f"retention_{site.now:%Y%m}.jsonl").open("a") as lines:
+        lines.write(json.dumps(line, default=str) + "\n")
+
+
+def _due_row(due: compaction.Due) -> dict[str, Any]:
+    return {
+        "table": due.table,
+        "trade_date": due.trade_date,
+        "how": "sort, zstd" if due.rewrite else "merge",
+        "rows": due.rows,
+        "files": due.files,
+        "bytes": due.size,
+    }
+
+
+def _compaction_report(rows: Sequence[dict[str, Any]], did: str) -> Report:
+    files, size = _sum(rows, "files"), _sum(rows, "bytes")
+    sentence = f"{did} {len(rows)} partitions: {files} files of {megabytes(size)}"
+    if any("files_after" in row for row in rows):
+        sentence += f" became {_sum(rows, 'files_after')} of {megabytes(_sum(rows, 'bytes_after'))}; all rows are there"
+    return Report("compact", tuple(rows), sentence)
+
+
+def _retention_report(rows: Sequence[dict[str, Any]], logs: int, did: str) -> Report:
+    counted = f"{_sum(rows, 'rows'):,} rows, {megabytes(_sum(rows, 'size'))}"
+    return Report("retention", tuple(rows), f"{did} {len(rows)} dates of tables ({counted}) and {logs} log files")
+
+
+def _vacuum_report(rows: Sequence[dict[str, Any]], did: str) -> Report:
+    lost = sum(len(row["lost"]) for row in rows)
+    sentence = f"{did} {_sum(rows, 'files'):,} files, {megabytes(_sum(rows, 'size'))}"
+    if lost:
+        sentence += f"; {lost} versions that publications name were gone before: as-of queries refuse them"
+    return Report("vacuum", tuple(rows), sentence)
+
+
+def _sum(rows: Sequence[dict[str, Any]], key: str) -> int:
+    return sum(int(row[key]) for row in rows)
+
+
+def megabytes(size: int) -> str:
+    """Bytes as people read them."""
+    return f"{size / 1e6:,.1f} MB"

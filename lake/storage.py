@@ -1,0 +1,263 @@
+"""Where the objects of a lake are: in a folder of this machine, or under ``s3://bucket/prefix`` in an object store.
+
+Only this module knows the difference. An object store is reached by the variables that AWS's own tools read:
+``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_REGION`` (or ``AWS_DEFAULT_REGION``), and
+``AWS_ENDPOINT_URL`` for one that is not AWS. Credentials stay in the environment and in memory; nothing writes them.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import duckdb
+from deltalake.exceptions import DeltaError
+from pyarrow import fs
+
+from lake.errors import LakeError, ObjectStoreError
+
+SCHEME = "s3://"
+# Letters that need no quoting in a URL, in a glob pattern or in SQL.
+OBJECT_STORE_ROOT = re.compile(r"s3://[a-z0-9][a-z0-9.-]+(/[\w=-][\w.=-]*)*/?", re.ASCII)
+# Two tries of five seconds: whoever waits at a terminal is told soon that a server is down.
+CONNECT_S, ANSWER_S, TRIES = 3, 5, 2
+# The writer is more patient: a batch of quotes cannot be captured again.
+DELTA_PATIENCE = {"connect_timeout": "5s", "timeout": "30s", "max_retries": "6", "retry_timeout": "30s"}
+
+# How the three clients (pyarrow, deltalake, DuckDB) quote the store's error code.
+ERROR_CODE = re.compile(r"AWS Error (\w+) during|<Code>(\w+)</Code>|\(HTTP \d+ [^)]*\)\s+(\w+):")
+UNREACHABLE = re.compile(r"error sending request|Could not establish connection|Could not connect|Connection error")
+BAD_CREDENTIALS = ("invalidaccesskeyid", "signaturedoesnotmatch", "expiredtoken", "invalidtoken")
+FORBIDDEN = "lacked the necessary privileges"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How the object store is reached. `endpoint` is ``host`` or ``host:port``, None for AWS itself."""
+
+    key_id: str = field(repr=False)
+    secret: str = field(repr=False)
+    session_token: str = field(repr=False)
+    region: str
+    endpoint: str | None
+    tls: bool
+
+    @property
+    def url(self) -> str:
+        """The endpoint as a person writes it."""
+        return f"http{'s' if self.tls else ''}://{self.endpoint}" if self.endpoint else f"AWS S3 in {self.region}"
+
+
+def access() -> Access:
+    """What the environment says. Raises ObjectStoreError when it holds no credentials or no usable endpoint."""
+    endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", "").rstrip("/"))
+    if endpoint != urlsplit("") and (endpoint.scheme not in ("http", "https") or not endpoint.netloc or endpoint.path):
+        raise ObjectStoreError("AWS_ENDPOINT_URL is no address: write it like https://storage.example.com:9000")
+    key_id, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
+    if not key_id or not secret:
+        raise ObjectStoreError(
+            "no credentials for s3://: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (a profile, a login or a role "
+            'becomes that by `eval "$(aws configure export-credentials --format env)"`)'
+        )
+    return Access(
+        key_id,
+        secret,
+        os.environ.get("AWS_SESSION_TOKEN", ""),
+        os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        endpoint.netloc or None,
+        endpoint.scheme != "http",
+    )
+
+
+# -- roots -------------------------------------------------------------------------------------------------------------
+
+
+def is_object_store(root: str) -> bool:
+    """Whether the objects under `root` are reached by ``s3://``."""
+    return root.startswith(SCHEME)
+
+
+def checked(root: str | Path) -> str:
+    """`root` as it is kept: as written, an object store's without a slash at its end. Raises LakeError."""
+    text = str(root)
+    if is_object_store(text):
+        if not OBJECT_STORE_ROOT.fullmatch(text):
+            raise LakeError(f"{text} is no root of a lake: write s3://bucket/prefix, in letters, digits and . _ = -")
+        return text.rstrip("/")
+    if "://" in text:
+        raise LakeError(f"{text} is no root of a lake: give a folder, or s3://bucket/prefix")
+    return text
+
+
+def absolute(root: str | Path) -> str:
+    """`root` as other folders see it too."""
+    text = checked(root)
+    return text if is_object_store(text) else str(Path(text).resolve())
+
+
+def require_reachable(root: str) -> None:
+    """Raise ObjectStoreError unless what is under `root` can be listed. A folder that is not there is none's fault."""
+    if is_object_store(root):
+        with explained(root):
+            _folders(*_store(root))
+
+
+# -- small objects -----------------------------------------------------------------------------------------------------
+
+
+def read_object(root: str, name: str) -> bytes:
+    """The content of an object. Raises FileNotFoundError, or ObjectStoreError."""
+    if not is_object_store(root):
+        return (Path(root) / name).read_bytes()
+    with explained(root):
+        store, folder = _store(root)
+        try:
+            with store.open_input_stream(f"{folder}/{name}") as stream:
+                return bytes(stream.readall())
+        except OSError as error:
+            # The answer to HEAD has no body, and does not tell a missing bucket or a wrong key; that to a listing does.
+            if "NETWORK_CONNECTION" not in str(error):
+                _folders(store, folder)
+            raise
+
+
+def write_object(root: str, name: str, content: bytes) -> None:
+    """Make or replace an object: whoever reads it has the old content or the new one. Raises ObjectStoreError."""
+    if is_object_store(root):
+        with explained(root):
+            store, folder = _store(root)
+            with store.open_output_stream(f"{folder}/{name}") as stream:
+                stream.write(content)
+        return
+    Path(root).mkdir(parents=True, exist_ok=True)
+    draft = Path(root) / f"{name}.{uuid4().hex}.new"
+    draft.write_bytes(content)
+    draft.replace(Path(root) / name)
+
+
+def total_size(root: str, names: Iterable[str]) -> int:
+    """Bytes of the objects `names` together; one that is not there counts as nothing. Raises ObjectStoreError."""
+    if not is_object_store(root):
+        files = [Path(root) / name for name in names]
+        return sum(file.stat().st_size for file in files if file.exists())
+    with explained(root):
+        store, folder = _store(root)
+        return sum(info.size or 0 for info in store.get_file_info([f"{folder}/{name}" for name in names]))
+
+
+def table_names(root: str) -> list[str]:
+    """Names (``schema/table``) of the Delta tables under `root`, sorted. Raises ObjectStoreError."""
+    if not is_object_store(root):
+        return sorted(str(log_folder.parent.relative_to(root)) for log_folder in Path(root).glob("*/*/_delta_log"))
+    with explained(root):
+        store, folder = _store(root)
+        tables = [table for schema in _folders(store, folder) for table in _folders(store, schema)]
+        logs = store.get_file_info([f"{table}/_delta_log" for table in tables])
+    return sorted(
+        table.removeprefix(f"{folder}/")
+        for table, log in zip(tables, logs, strict=True)
+        if log.type == fs.FileType.Directory
+    )
+
+
+def filesystem(root: str) -> tuple[fs.FileSystem, str]:
+    """The file system that holds the objects under `root`, and the path of `root` in it."""
+    return _store(root) if is_object_store(root) else (fs.LocalFileSystem(), absolute(root))
+
+
+def _store(root: str) -> tuple[fs.S3FileSystem, str]:
+    found = access()
+    store = fs.S3FileSystem(
+        access_key=found.key_id,
+        secret_key=found.secret,
+        session_token=found.session_token or None,
+        region=found.region,
+        endpoint_override=found.endpoint,
+        scheme="https" if found.tls else "http",
+        connect_timeout=CONNECT_S,
+        request_timeout=ANSWER_S,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=TRIES),
+        # One request writes a small object, so that it is there as a whole or not at all.
+        allow_delayed_open=True,
+    )
+    return store, root.removeprefix(SCHEME)
+
+
+def _folders(store: fs.S3FileSystem, folder: str) -> list[str]:
+    try:
+        # Not `allow_not_found`, which forgives a missing bucket too.
+        found = store.get_file_info(fs.FileSelector(folder))
+    except FileNotFoundError:
+        return []
+    return [info.path for info in found if info.type == fs.FileType.Directory]
+
+
+# -- what Delta and DuckDB need ----------------------------------------------------------------------------------------
+
+
+def delta_options(root: str) -> dict[str, str] | None:
+    """Storage options of deltalake for the tables under `root`; the credentials it takes from the environment itself.
+
+    A commit is a conditional put (``If-None-Match: *``), so writers need no lock table.
+    """
+    if not is_object_store(root):
+        return None
+    found = access()
+    options = {"aws_conditional_put": "etag", "aws_region": found.region, **DELTA_PATIENCE}
+    if found.endpoint:
+        options |= {"aws_endpoint_url": found.url, "aws_allow_http": "false" if found.tls else "true"}
+    return options
+
+
+def duckdb_secret(root: str) -> dict[str, str | bool]:
+    """Options of DuckDB's secret of type s3 for the objects under `root`."""
+    found = access()
+    options: dict[str, str | bool] = {
+        "key_id": found.key_id,
+        "secret": found.secret,
+        "region": found.region,
+        "use_ssl": found.tls,
+        "scope": f"{root}/",
+    }
+    if found.session_token:
+        options["session_token"] = found.session_token
+    if found.endpoint:
+        options |= {"endpoint": found.endpoint, "url_style": "path"}
+    return options
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def explained(root: str) -> Iterator[None]:
+    """What an object store refuses inside becomes one line with the next step: ObjectStoreError.
+
+    Its own texts run over many lines and can quote the signed request. Other errors pass as they are.
+    """
+    try:
+        yield
+    except (OSError, DeltaError, duckdb.Error) as error:
+        if is_object_store(root) and (message := _explanation(root, str(error))):
+            raise ObjectStoreError(message) from None
+        raise
+
+
+def _explanation(root: str, text: str) -> str | None:
+    at = access().url
+    found = ERROR_CODE.search(text)
+    code = found[found.lastindex or 0].replace("_", "").lower() if found else ""
+    if code == "networkconnection" or (not code and UNREACHABLE.search(text)):
+        return f"{at} does not answer: check AWS_ENDPOINT_URL and that the server runs, then run the same command again"
+    if code == "nosuchbucket":
+        bucket = root.removeprefix(SCHEME).partition("/")[0]
+        return f"there is no bucket {bucket} at {at}: make it, or correct lake.root ({root})"
+    if code in BAD_CREDENTIALS:
+        return f"{at} does not accept the credentials: check AWS_ACCESS_KEY_ID and the variables beside it"
+    if code == "accessdenied" or FORBIDDEN in text:
+        return f"{at} forbids this on {root}: its user needs to list, read, write and delete there"
+    return f"{at} answered {code} for {root}: see docs/object-store.md" if code else None
