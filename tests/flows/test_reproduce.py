@@ -29,6 +29,8 @@ from lake.errors import LakeError
 from lake.store import Lake
 from tests.models.rows import CREATED, Day, contract, write_seeds
 
+pytestmark = pytest.mark.whole_day
+
 DAY, NEXT, EX_DATE = date(2014, 6, 5), date(2014, 6, 6), date(2014, 6, 9)
 SPLIT = {
     "symbol": "AAPL",
