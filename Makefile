@@ -39,7 +39,7 @@ CLIENT_STAMPS := $(CLIENTS:%=$(CLIENT_VENVS)/%/.ready)
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help setup demo test test-days test-slow test-crash test-clients test-ib-async lint format typecheck bench dashboard lock clean
+.PHONY: help setup demo test test-long test-slow test-crash test-clients test-ib-async lint format typecheck bench dashboard lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,11 +49,11 @@ setup: $(STAMP) ## Make or update the environment: .venv, or .venv-ib_async with
 demo: $(STAMP) ## Record one simulated trading day, end to end, into data/demo
 	$(BIN)/chainlake demo
 
-test: $(STAMP) ## Run the tests, without whole days and slow ones
+test: $(STAMP) ## Run the tests, without the long and the slow ones
 	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile $(TESTS)
 
-test-days: $(STAMP) ## Run whole days, recorded and simulated: replayed, repeated, killed in the middle
-	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile -m whole_day
+test-long: $(STAMP) ## Run the long tests: whole days replayed, repeated, killed in the middle; S3; dbt from the shell
+	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile -m long
 
 test-slow: $(STAMP) ## Run the slow tests: soak, scale and fault storms
 	$(PY) -m pytest -q -m slow --timeout 3600

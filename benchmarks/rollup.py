@@ -95,7 +95,8 @@ def scan(connection: duckdb.DuckDBPyConnection, intraday: str, columns: list[str
 
 def loop(connection: duckdb.DuckDBPyConnection, intraday: str) -> float:
     """Seconds of a pandas loop over a sample of contracts: the latest good row of each."""
-    frame = connection.execute(f"select * from {intraday} where conid < {1000 + SAMPLE}").df()
+    rows = connection.execute(f"select * from {intraday} where conid < {1000 + SAMPLE}").to_arrow_table()
+    frame = rows.to_pandas()
     started = time.perf_counter()
     chosen = []
     for _, rows in frame.groupby("conid"):

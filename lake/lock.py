@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -170,13 +170,15 @@ class _Lease(Hold):
             try:
                 return DeltaTable(self.uri, storage_options=options)
             except TableNotFoundError:
-                DeltaTable.create(
-                    self.uri,
-                    schema=_EMPTY.schema,
-                    mode="ignore",
-                    storage_options=options,
-                    commit_properties=CommitProperties(max_commit_retries=0),
-                )
+                # Of several that find no lease one makes it.
+                with suppress(CommitFailedError):
+                    DeltaTable.create(
+                        self.uri,
+                        schema=_EMPTY.schema,
+                        mode="ignore",
+                        storage_options=options,
+                        commit_properties=CommitProperties(max_commit_retries=0),
+                    )
                 return DeltaTable(self.uri, storage_options=options)
 
     def _put(self, until: float) -> None:

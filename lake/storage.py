@@ -32,6 +32,7 @@ DELTA_PATIENCE = {"connect_timeout": "5s", "timeout": "30s", "max_retries": "6",
 ERROR_CODE = re.compile(r"AWS Error (\w+) during|<Code>(\w+)</Code>|\(HTTP \d+ [^)]*\)\s+(\w+):")
 UNREACHABLE = re.compile(r"error sending request|Could not establish connection|Could not connect|Connection error")
 BAD_CREDENTIALS = ("invalidaccesskeyid", "signaturedoesnotmatch", "expiredtoken", "invalidtoken")
+LOST_CHECKPOINT = "InvalidCheckpoint"
 FORBIDDEN = "lacked the necessary privileges"
 
 
@@ -242,6 +243,11 @@ def explained(root: str) -> Iterator[None]:
     try:
         yield
     except (OSError, DeltaError, duckdb.Error) as error:
+        if LOST_CHECKPOINT in str(error):
+            raise LakeError(
+                f"a checkpoint of a table in {root} is missing: once its hint, the file _delta_log/_last_checkpoint, "
+                "is deleted, the table is read from its commits, and `chainlake compact` writes a new one"
+            ) from None
         if is_object_store(root) and (message := _explanation(root, str(error))):
             raise ObjectStoreError(message) from None
         raise

@@ -3,12 +3,16 @@
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from flows.day import DayReport, run_day
 from flows.steps import Workplace, desk
 from ingest.contracts import Underlying
 from ingest.settings import load
 from lake.reads import reader
 from tests.ingest import storm
+
+pytestmark = pytest.mark.long
 
 # In force on a clock that stands still until it is stepped on.
 FAULTS = [

@@ -29,7 +29,7 @@ from lake.errors import LakeError
 from lake.store import Lake
 from tests.models.rows import CREATED, Day, contract, write_seeds
 
-pytestmark = pytest.mark.whole_day
+pytestmark = pytest.mark.long
 
 DAY, NEXT, EX_DATE = date(2014, 6, 5), date(2014, 6, 6), date(2014, 6, 9)
 SPLIT = {

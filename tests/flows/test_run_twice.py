@@ -12,7 +12,7 @@ from lake.catalog import open_catalog
 from lake.errors import LakeError
 from tests.flows.conftest import CLI, Chainlake
 
-pytestmark = pytest.mark.whole_day
+pytestmark = pytest.mark.long
 
 TABLES = ("intraday", "daily_clean", "daily_unresolved", "daily_adjusted")
 DAY = ("run-day", "--date", "2026-11-19", "--symbols", "AAPL", "--json")

@@ -76,7 +76,11 @@ async def test_a_gateway_that_paces_shows_by_late_answers(
     start_gateway: StartGateway, tmp_path: Path, cancels_count: bool
 ) -> None:
     gateway = await start_gateway(rules={"over_rate": "pace", "cancels_count": cancels_count})
-    result = await probe(settings_for(gateway, tmp_path), [AAPL])
+    for _ in range(3):
+        result = await probe(settings_for(gateway, tmp_path), [AAPL])
+        # On a busy host answers are late by themselves: then the probe says that it does not know.
+        if result.cancels_count is not None:
+            break
     assert (result.cancels_count, result.excess_messages) == (cancels_count, "pace")
     assert result.pacing_errors == 0
 

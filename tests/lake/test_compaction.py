@@ -370,7 +370,7 @@ def test_the_step_says_beforehand_what_it_does_and_leaves_its_record(tmp_path: P
     assert [json.loads(line)["rows"] for line in lines] == [60, 60]
     table = lake.table(TABLE)
     assert table is not None
-    assert table.metadata().configuration["delta.logRetentionDuration"] == "interval 61 days"
+    assert table.metadata().configuration["delta.logRetentionDuration"] == "interval 68 days"
     assert table.metadata().configuration["delta.checkpointInterval"] == "10"
 
 

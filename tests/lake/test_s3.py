@@ -38,7 +38,7 @@ SMALL = Limits(memory="500MB", threads=1, seconds=60)
 # What a person at a terminal waits for an error, at most.
 SECONDS = 20
 
-pytestmark = pytest.mark.usefixtures("in_store")
+pytestmark = [pytest.mark.usefixtures("in_store"), pytest.mark.long]
 
 
 # -- whole days --------------------------------------------------------------------------------------------------------

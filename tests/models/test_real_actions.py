@@ -20,6 +20,8 @@ from flows.models import BuildResult
 from tests.models.conftest import SmallLake
 from tests.models.rows import Row, contract
 
+pytestmark = pytest.mark.long
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 BEFORE, AFTER = date(2014, 6, 6), date(2014, 6, 9)
 # News Corporation split in two on 2013-06-28, and a new company took the symbol: a spin-off, not a change of symbol.

@@ -15,6 +15,8 @@ from lake.duck import connect
 from lake.store import Lake
 from tests.models.rows import CREATED, Day, contract, write_seeds
 
+pytestmark = pytest.mark.long
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 DAYS = (date(2014, 6, 5), date(2014, 6, 6))
 

@@ -15,7 +15,7 @@ from lake.catalog import open_catalog
 from tests.replay.conftest import Demo
 from tests.replay.recorded import recorded
 
-pytestmark = pytest.mark.whole_day
+pytestmark = pytest.mark.long
 
 FILE = "GOOG_2015-12-24.parquet"
 

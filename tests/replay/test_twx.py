@@ -8,7 +8,7 @@ from lake.catalog import open_catalog
 from tests.replay.conftest import Demo
 from tests.replay.recorded import recorded
 
-pytestmark = pytest.mark.whole_day
+pytestmark = pytest.mark.long
 
 
 def test_open_interest_of_a_day_is_the_stamp_of_the_next_morning(demo: Demo, shared_data: Path) -> None:

@@ -14,7 +14,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "config"
 LISTED = {"2014-06-05": 184, "2014-06-06": 184 + 2352, "2014-06-09": 2180, "2015-12-24": 2192}
 
 
-@pytest.mark.whole_day
+@pytest.mark.long
 def test_both_engines_agree_on_every_recorded_contract_and_slot(bench: Bench, shared_data: Path) -> None:
     with (CONFIG / "corporate_actions.csv").open() as file:
         actions = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
