@@ -200,9 +200,17 @@ class ReferenceSettings(Section):
 class ScheduleSettings(Section):
     """When the steps of a day run, on New York clocks; the slots come from the calendar."""
 
-    freeze_at: time = time(9, 25)
-    close_snapshot_at: time = time(17, 0)
     enrichment_at: time = time(4, 0)
+    prewarm: bool = True
+    prewarm_at: time = time(5, 0)
+    freeze_at: time = time(9, 25)
+    midday_refresh: bool = False
+    midday_refresh_at: time = time(12, 0)
+    close_snapshot_at: time = time(17, 0)
+    daily_report_at: time = time(18, 0)
+    # Sundays. IB's weekly login is after 01:00.
+    maintain_at: time = time(10, 0)
+    watchdog_minutes: Annotated[int, Field(ge=1, le=30)] = 5
 
 
 class CloseSettings(Section):
@@ -233,6 +241,14 @@ class MaintenanceSettings(Section):
     disk_used_pct: Annotated[float, Field(gt=0, le=100)] = 80
 
 
+class WatchSettings(Section):
+    """What the watchdog takes for a breach, beside the thresholds of dbt_project.yml."""
+
+    slot_late_s: Positive = 300
+    clock_skew_s: Positive = 2
+    keywords: tuple[str, ...] = ("traceback", "critical", "corrupt", "no space left", "out of memory")
+
+
 class Settings(BaseSettings):
     """All settings. Build it with `load`, which turns every mistake into one line."""
 
@@ -256,6 +272,7 @@ class Settings(BaseSettings):
     close: CloseSettings = CloseSettings()
     enrichment: EnrichmentSettings = EnrichmentSettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
+    watch: WatchSettings = WatchSettings()
 
     @classmethod
     def settings_customise_sources(
