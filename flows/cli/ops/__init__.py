@@ -1,0 +1,14 @@
+"""``chainlake ops …``: what the person on duty, and the one who installs, need."""
+
+import typer
+
+ops = typer.Typer(
+    name="ops",
+    help="On duty: incidents and alerts; and setting up Prefect and the services.",
+    no_args_is_help=True,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    app.add_typer(ops, name="ops")

@@ -1,0 +1,1 @@
+"""Prefect: the flows, their deployments and schedules, and what a server needs for them. Nothing else imports it."""
