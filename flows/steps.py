@@ -15,15 +15,17 @@ import structlog
 
 from flows import models
 from flows.publication import Publication, publish
+from flows.underway import underway
 from ingest.broker import BrokerSession
 from ingest.capture import Outcome
+from ingest.capture.batch import STEPS as CAPTURE_STEPS
 from ingest.capture.fleet import Gateway, SlotObserver, Unobserved
 from ingest.capture.modes import UNMEASURED
 from ingest.capture.rows import View
 from ingest.capture.snapshot import capture_slot_on
 from ingest.clock import HostClock, MarketClock
 from ingest.contracts import Underlying
-from ingest.discovery import Discovered, Mode, discover, reuse_last_frozen
+from ingest.discovery import STEPS, Discovered, Mode, discover, reuse_last_frozen
 from ingest.errors import BrokerUnreachable, UsageError
 from ingest.open_interest import enrich, last_resort
 from ingest.probe_result import stored
@@ -93,17 +95,18 @@ class Desk:
         """
         _check_discovery(trading_session, self.session.clock.now())
         work = self.work
-        return await discover(
-            self.lake,
-            self.session,
-            trading_session,
-            work.universe,
-            work.part,
-            self._alone,
-            work.trigger,
-            on_underlying,
-            mode,
-        )
+        with underway(work.state, STEPS[mode], trading_session.trade_date):
+            return await discover(
+                self.lake,
+                self.session,
+                trading_session,
+                work.universe,
+                work.part,
+                self._alone,
+                work.trigger,
+                on_underlying,
+                mode,
+            )
 
     def reuse_frozen(self, trading_session: Session, reason: str) -> Run:
         """Freeze the last set for a session whose discovery has lost the broker."""
@@ -134,26 +137,28 @@ class Desk:
         """Capture what a slot of a view still lacks, on all gateways."""
         work = self.work
         await self._align_clocks()
-        return await capture_slot_on(
-            [self._gateway(session) for session in (self.session, *self.others)],
-            self.lake,
-            trading_session,
-            slot,
-            view,
-            work.universe,
-            work.settings,
-            work.trigger,
-            observer or Unobserved(),
-        )
+        with underway(work.state, CAPTURE_STEPS[view], slot.trade_date, slot.slot_30m):
+            return await capture_slot_on(
+                [self._gateway(session) for session in (self.session, *self.others)],
+                self.lake,
+                trading_session,
+                slot,
+                view,
+                work.universe,
+                work.settings,
+                work.trigger,
+                observer or Unobserved(),
+            )
 
     async def enrich(
         self, trading_session: Session, on_outcome: Callable[[Outcome], None] = lambda outcome: None
     ) -> Run:
         """Observe the open interest of a session that has closed."""
         work = self.work
-        return await enrich(
-            self.lake, self.session, trading_session, work.universe, self._alone, work.trigger, on_outcome
-        )
+        with underway(work.state, "enrichment", trading_session.trade_date):
+            return await enrich(
+                self.lake, self.session, trading_session, work.universe, self._alone, work.trigger, on_outcome
+            )
 
     def _gateway(self, session: BrokerSession) -> Gateway:
         probed = stored(self.work.state, session.address)
