@@ -81,7 +81,7 @@ EVENTS = (
         "slot_missed",
         "severe",
         "the window of a slot is over and nothing was captured in it",
-        "chainlake snapshot --slot missed",
+        "what is gone is gone: find out why, then chainlake ops ack ID --close REASON",
     ),
     Cause(
         "close_missed",
@@ -169,9 +169,9 @@ def runbook(key: str) -> str:
     return f"docs/alerts.md#{key.partition(':')[0]}"
 
 
-def breach(key: str, day: date, found: str) -> Breach:
-    """A breach of a known cause, with its severity; `found` is the value and its limit."""
-    return Breach(key, day, cause_of(key).severity, with_next_step(found, key, day))
+def breach(key: str, day: date, found: str, severity: Severity | None = None) -> Breach:
+    """A breach of a known cause, by default with its severity; `found` is the value and its limit."""
+    return Breach(key, day, severity or cause_of(key).severity, with_next_step(found, key, day))
 
 
 def with_next_step(detail: str, key: str, day: date) -> str:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from flows.duty.causes import FLOW_FAILED, FLOW_LATE, FlowTrouble
+from flows.duty.due import UNRECORDED
 from flows.duty.facts import ErrorGroup, Facts
 from flows.duty.findings import Findings
 from ingest.broker.codes import COMPETING_SESSION, NO_LIVE_PERMISSION
@@ -127,4 +128,4 @@ def flows(facts: Facts, findings: Findings, troubles: Sequence[FlowTrouble] | No
 
 def _is_prefects(cause: str, detail: str) -> bool:
     """Whether a late flow was told of by Prefect: of the others the timetable knows when they are over."""
-    return cause.partition(":")[0] == FLOW_LATE and "nothing of it is recorded" not in detail
+    return cause.partition(":")[0] == FLOW_LATE and UNRECORDED not in detail

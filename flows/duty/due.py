@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from flows.duty.causes import FLOW_LATE
+from flows.duty.causes import FLOW_LATE, Severity
 from flows.duty.facts import Facts
 from flows.duty.findings import Findings
 from flows.timetable import Planned, plan
@@ -23,6 +23,9 @@ TRACES = {
     "enrich": "enrichment",
     "maintain": "compact",
 }
+# The day goes on without the others.
+NEEDED = frozenset({"discover", "close", "enrich"})
+UNRECORDED = "nothing of it is recorded"
 
 
 def slots(facts: Facts, findings: Findings) -> None:
@@ -36,8 +39,8 @@ def slots(facts: Facts, findings: Findings) -> None:
         findings.looked_at("slot_missed", [day])
         findings.looked_at("slot_late", [day])
         if missed:
-            over = "their windows are" if len(missed) > 1 else "its window is"
-            findings.add("slot_missed", day, f"nothing was captured in {', '.join(missed)}, and {over} over")
+            which = f"all {len(missed)} slots" if len(missed) == len(session.slots) else ", ".join(missed)
+            findings.add("slot_missed", day, f"nothing was captured in the window of {which}")
         if late:
             findings.add("slot_late", day, f"nothing is recorded of {late[0]} after more than {grace.seconds} s")
 
@@ -62,7 +65,8 @@ def steps(facts: Facts, findings: Findings) -> None:
         findings.looked_at(cause, [planned.trade_date])
         if planned.at + late <= facts.now < _useful_until(planned, facts) and not _has_trace(planned, facts):
             at = f"{planned.at.astimezone(NEW_YORK):%Y-%m-%d %H:%M}"
-            findings.add(cause, planned.trade_date, f"due {at} New York, and nothing of it is recorded")
+            severity: Severity = "severe" if planned.step in NEEDED else "warning"
+            findings.add(cause, planned.trade_date, f"due {at} New York, and {UNRECORDED}", severity)
 
 
 def _planned(facts: Facts) -> Iterator[Planned]:
@@ -113,7 +117,7 @@ def closing(facts: Facts, findings: Findings) -> None:
         findings.looked_at("close_missed", [day])
         findings.looked_at("not_published", [day])
         # The day rolls up from its close slot instead: it is over once a later session has its close view.
-        if day not in viewed and not any(later > day for later in viewed):
+        if _was_recorded(facts, day) and day not in viewed and not any(later > day for later in viewed):
             findings.add(
                 "close_missed", day, f"none by {_deadline(session, facts).astimezone(NEW_YORK):%H:%M} New York"
             )

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 
-from flows.duty.causes import Breach, Key, breach
+from flows.duty.causes import Breach, Key, Severity, breach
 from flows.duty.facts import Facts
 
 
@@ -19,10 +19,10 @@ class Findings:
         """Note that a cause was looked for on `days`."""
         self.examined |= {(cause, day) for day in days}
 
-    def add(self, cause: str, day: date, found: str) -> None:
-        """Note a breach of a date."""
+    def add(self, cause: str, day: date, found: str, severity: Severity | None = None) -> None:
+        """Note a breach of a date, by default with the severity of its cause."""
         self.examined.add((cause, day))
-        self.breaches[cause, day] = breach(cause, day, found)
+        self.breaches[cause, day] = breach(cause, day, found, severity)
 
     def condition(self, facts: Facts, cause: str, day: date, found: str | None) -> None:
         """Note whether a condition stands (`found`), or is over (None).
