@@ -28,8 +28,8 @@ def read_days(reads: Reader, days: Sequence[date], causes: Mapping[date, str]) -
     """The facts of each of `days`, in order; `causes` are the recorded ones of pacing violations."""
     if not days:
         return []
-    listed = ", ".join(f"date '{day}'" for day in days)
-    these = f"trade_date in ({listed})"
+    # Not a list of dates: files are left out by a range only.
+    these = f"trade_date >= date '{min(days)}' and trade_date <= date '{max(days)}'"
     recorded = {row["day"] for row in reads.rows("raw/sessions", these, "distinct trade_date as day")}
     published = {
         row["trade_date"]: row["status"]
