@@ -63,6 +63,16 @@ class MarketClock:
         return ahead / self.speed if self.speed else float("inf")
 
 
+def shown_at(clock: Clock, host_instant: datetime, host_now: datetime) -> datetime:
+    """What `clock` showed, or will show, when the host's clock shows `host_instant`; `host_now` is what that shows now.
+
+    A clock that is stepped stands where it stands. A simulated clock that was set in between is not known to have been.
+    """
+    if isinstance(clock, MarketClock):
+        return clock.now() + clock.speed * (host_instant - host_now)
+    return host_instant
+
+
 class ControlPort:
     """Client of a simulated gateway's control port: one JSON object a line, each way."""
 

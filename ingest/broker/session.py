@@ -160,6 +160,11 @@ class BrokerSession:
         return f"{self.settings.host}:{self.settings.port}"
 
     @property
+    def client_id(self) -> int | None:
+        """The client id that was free, None before the first connection."""
+        return self._client_id
+
+    @property
     def connected(self) -> bool:
         """Whether the socket is up."""
         return bool(self._ib.isConnected())
@@ -216,6 +221,12 @@ class BrokerSession:
             )
             for chain in chains
         ]
+
+    async def server_time(self) -> datetime:
+        """What the gateway's clock shows, in whole seconds (UTC). Raises BrokerUnreachable."""
+        self.messages += 1
+        told: datetime = await self._answer(self._ib.reqCurrentTimeAsync())
+        return told
 
     async def _answer(self, request: Awaitable[T]) -> T:
         # The library's requests wait for ever when the gateway stays silent.
@@ -334,7 +345,9 @@ class BrokerSession:
         if subscription is None:
             self._notices[code] = message
             log.debug("broker_notice", code=code, message=message, request_id=request_id)
-        elif not codes.is_advisory(code):
+        elif codes.is_advisory(code):
+            subscription.advisory = RequestError(code, message)
+        else:
             subscription.error = RequestError(code, message)
             if not subscription.is_open:
                 self._forget(subscription)

@@ -11,4 +11,8 @@ ops = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
+    # Here, as they add their commands to the group above.
+    from flows.cli.ops import incidents, install, service  # noqa: F401
+
+    service.register(app)
     app.add_typer(ops, name="ops")

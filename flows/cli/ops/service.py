@@ -1,0 +1,89 @@
+"""``chainlake serve`` and ``chainlake ops bootstrap | lacks``: Prefect for those who do not want to know it."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import typer
+
+from flows import show
+from flows.cli import options as o
+from flows.cli.ops import ops
+from flows.duty.alerts import Channel
+from flows.orchestration.environment import API_URL, prefect_environment
+from flows.repair import lacks
+from flows.steps import Workplace
+from lake.store import Lake
+
+
+def prepare(state: Path) -> str:
+    """Set what the environment does not say, before Prefect is imported, and give the URL of the server."""
+    for name, value in prefect_environment(state, os.environ.get("PREFECT_API_URL", API_URL)).items():
+        os.environ.setdefault(name, value)
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
+    return os.environ["PREFECT_API_URL"]
+
+
+@o.command
+def serve(given: o.Given) -> None:
+    """Run everything from this one process: Prefect's server (where none answers), schedules and flows.
+
+    The server is on loopback, at PREFECT_API_URL (default http://127.0.0.1:4200/api). Ctrl-C, or SIGTERM, ends it.
+    """
+    settings = given.settings()
+    api_url = prepare(Path(settings.state.dir))
+    # Takes three seconds to import.
+    from flows.orchestration import service
+
+    show.line(f"Prefect's page is {api_url.removesuffix('/api')}; Ctrl-C ends the service")
+    o.run(lambda: service.serve(settings, Channel.from_environment(), api_url))
+
+
+@ops.command("bootstrap")
+@o.command
+def bootstrap_(given: o.Given, dry_run: o.DryRunOption = False) -> None:
+    """Bring a Prefect server up to date: work pool, deployments, alert blocks, automations. May be repeated."""
+    settings = given.settings()
+    api_url = prepare(Path(settings.state.dir))
+    if dry_run:
+        show.line(f"would make or renew the work pool, deployments, blocks and automations at {api_url}")
+        return
+    from flows.orchestration import bootstrap, service
+
+    async def work() -> bootstrap.Made:
+        await service.require(api_url)
+        return await bootstrap.bootstrap(settings, Channel.from_environment())
+
+    made = o.run(work)
+
+    def tell() -> None:
+        for line in made.lines:
+            show.line(line)
+
+    o.print_result(list(made.lines), given.json, tell)
+
+
+@ops.command("lacks")
+@o.command
+def lacks_(given: o.Given, date: o.DateOption = "today") -> None:
+    """Say what a recorded day lacks, and what can still be had of it (the flow `repair` gets that). Exits 1 if any."""
+    settings = given.settings()
+    session = o.session_from(date)
+    found = lacks(Workplace.prepare(settings), Lake.open(settings.lake.root), session, datetime.now(UTC))
+    rows = [{"what": each.label, "contracts": each.missing, "until": each.until, "gone": each.gone} for each in found]
+
+    def tell() -> None:
+        if rows:
+            show.table(pl.DataFrame(rows, infer_schema_length=None), f"what {session.trade_date} lacks")
+        else:
+            show.line(f"nothing of {session.trade_date} is missing")
+
+    o.print_result(rows, given.json, tell)
+    if found:
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add `serve` beside the group."""
+    app.command()(serve)

@@ -1,0 +1,244 @@
+"""A rehearsal: real days of the schedule, run by a real Prefect server and worker, in minutes.
+
+A simulated gateway's market clock goes at many times the host's speed, and each cron instant of a New York day becomes
+an instant of the host's clock at which Prefect's own scheduler starts the flow. Hours in which nothing is due are cut
+out: the market clock stands still until every run before them has ended, and is then set to the next instant. The flows
+are the production flows; they take trade date and slot from the scheduled time, as that clock shows it.
+"""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from prefect import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+)
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.server.schemas.schedules import CronSchedule as ServerCron
+
+from flows.demo import LINES, MESSAGES_PER_SECOND, free_port, listening
+from flows.duty.alerts import Channel
+from flows.orchestration.bootstrap import bootstrap
+from flows.orchestration.deployments import POOL, Deployment, at_instants, deploy, deployments
+from flows.orchestration.environment import prefect_environment
+from flows.orchestration.service import server
+from ingest.clock import ControlPort
+from ingest.errors import ChainlakeError
+from ingest.sessions import NEW_YORK, new_york
+from ingest.settings import Settings
+
+# A watchdog every five minutes would be one every five seconds: in a rehearsal it looks once an hour, between slots.
+WATCHDOG = ("45 9-18 * * 1-5",)
+# Longer without anything due is cut out.
+GAP = timedelta(minutes=31)
+# Host seconds between the schedule of a part and its first run: Prefect plans new schedules every five seconds.
+LEAD_S = 25
+# Host seconds that the runs of a part may take beyond its last instant.
+PATIENCE_S = 420
+LATENCY_MS = "20-60"
+
+
+class RehearsalFailed(ChainlakeError):
+    """A process of the rehearsal has ended, or its runs do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """One scheduled start: which deployment, and when (UTC, market time)."""
+
+    deployment: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a rehearsal runs: the gateway's ports, the server's API, and how fast the market goes."""
+
+    gateway_port: int
+    control_port: int
+    api_url: str
+    speed: float
+
+    @property
+    def control(self) -> ControlPort:
+        """The control port of the gateway."""
+        return ControlPort("127.0.0.1", self.control_port)
+
+
+async def instants_of(day: date, chosen: Sequence[Deployment]) -> list[Instant]:
+    """Every cron instant of a New York day, in order: on holidays too, as Prefect knows no calendar."""
+    start, end = new_york(day, datetime.min.time()), new_york(day + timedelta(days=1), datetime.min.time())
+    found = []
+    for each in chosen:
+        for schedule in each.schedules:
+            assert isinstance(schedule, CronSchedule)
+            cron = ServerCron(cron=schedule.cron, timezone=schedule.timezone)
+            dates = await cron.get_dates(500, start=start, end=end)
+            # Plain datetimes: those of Prefect lose their time zone in arithmetic.
+            found += [Instant(each.name, datetime.fromtimestamp(at.timestamp(), UTC)) for at in dates]
+    return sorted((each for each in found if start <= each.at < end), key=lambda each: (each.at, each.deployment))
+
+
+def parts(instants: Sequence[Instant]) -> list[list[Instant]]:
+    """The instants, cut where nothing is due for more than `GAP`."""
+    found: list[list[Instant]] = []
+    for each in instants:
+        if found and each.at - found[-1][-1].at <= GAP:
+            found[-1].append(each)
+        else:
+            found.append([each])
+    return found
+
+
+def rehearsed(settings: Settings) -> list[Deployment]:
+    """The deployments of `settings` with the watchdog's looks thinned out."""
+    return [replace(each, crons=WATCHDOG) if each.name == "watchdog" else each for each in deployments(settings)]
+
+
+async def play(
+    place: Place, settings: Settings, days: Sequence[date], on_part: Callable[[str], None] = lambda words: None
+) -> list[FlowRun]:
+    """Run `days` (New York, in order) and give every run that Prefect's scheduler has started, in order.
+
+    Raises RehearsalFailed when runs do not end.
+    """
+    chosen = rehearsed(settings)
+    instants = [each for day in days for each in await instants_of(day, chosen)]
+    done: list[FlowRun] = []
+    for part in parts(instants):
+        first, last = (each.astimezone(NEW_YORK) for each in (part[0].at, part[-1].at))
+        on_part(f"{first:%a %Y-%m-%d %H:%M} to {last:%H:%M}: {', '.join(sorted({each.deployment for each in part}))}")
+        done += await _play_part(place, chosen, part)
+    return done
+
+
+async def _play_part(place: Place, chosen: Sequence[Deployment], part: Sequence[Instant]) -> list[FlowRun]:
+    # Prefect's schedules have whole seconds.
+    began = datetime.now(UTC)
+    zero = (began + timedelta(seconds=LEAD_S)).replace(microsecond=0)
+    wall = {each: zero + (each.at - part[0].at) / place.speed for each in part}
+    due = {each.name: [wall[instant] for instant in part if instant.deployment == each.name] for each in chosen}
+    await deploy([each for each in chosen if due[each.name]], lambda each: at_instants(due[each.name]))
+    await place.control.call({"op": "speed", "speed": place.speed})
+    ahead = (zero - datetime.now(UTC)).total_seconds() * place.speed
+    await place.control.step(part[0].at - timedelta(seconds=ahead))
+    ends_at = max(wall.values()) + timedelta(seconds=PATIENCE_S)
+    while True:
+        await asyncio.sleep(2)
+        runs = await runs_between(zero - timedelta(seconds=1), max(wall.values()) + timedelta(seconds=1))
+        if len(runs) >= len(part) and all(run.state and run.state.is_final() for run in runs):
+            break
+        if datetime.now(UTC) > ends_at:
+            states = ", ".join(f"{run.name} {run.state_name}" for run in runs)
+            raise RehearsalFailed(f"{len(part)} runs were due and did not end in time: {states}")
+    await place.control.call({"op": "speed", "speed": 0})
+    # Otherwise the schedule of this part would come again with the next deployment.
+    await deploy([each for each in chosen if due[each.name]], lambda each: [])
+    return runs
+
+
+async def runs_between(first: datetime, last: datetime) -> list[FlowRun]:
+    """The scheduled runs that were due between two instants of the host's clock, in order."""
+    async with get_client() as client:
+        runs = await client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                expected_start_time=FlowRunFilterExpectedStartTime(after_=first, before_=last),
+            ),
+            sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+            limit=200,
+        )
+    return [run for run in runs if run.auto_scheduled]
+
+
+@asynccontextmanager
+async def stage(
+    settings: Settings, symbols: Sequence[str], day: date, speed: float, api_url: str
+) -> AsyncIterator[Place]:
+    """A simulated gateway, a Prefect server at `api_url` and a worker, as processes that end with the block.
+
+    This process's environment says where they are from then on, and its PREFECT_API_URL was `api_url` before Prefect
+    was imported.
+    """
+    place = Place(free_port(), free_port(), api_url, speed)
+    state = Path(settings.state.dir)
+    os.environ.update(environment(settings, place))
+    start = new_york(day, settings.schedule.enrichment_at) - timedelta(minutes=30)
+    async with AsyncProcesses(state) as processes:
+        gateway = processes.start(
+            "gateway",
+            *("-m", "flows.cli", "gateway", "--port", str(place.gateway_port), "--speed", "0"),
+            *("--control-port", str(place.control_port), "--at", start.isoformat(), "--latency", LATENCY_MS),
+            *("--lines", str(LINES), "--messages-per-second", str(MESSAGES_PER_SECOND), "--symbols", ",".join(symbols)),
+        )
+        await listening(place.gateway_port, gateway, processes.log("gateway"))
+        async with server(place.api_url, state):
+            await bootstrap(settings, Channel.from_environment())
+            await deploy(deployments(settings), lambda each: [])
+            start_worker(processes)
+            yield place
+
+
+def start_worker(processes: "AsyncProcesses") -> "subprocess.Popen[Any]":
+    """A worker of the pool, as a service would run it."""
+    return processes.start("worker", "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process")
+
+
+def environment(settings: Settings, place: Place) -> dict[str, str]:
+    """The environment of everything in a rehearsal."""
+    return {
+        **prefect_environment(Path(settings.state.dir), place.api_url),
+        "CHAINLAKE_LAKE__ROOT": str(Path(settings.lake.root).resolve()),
+        "CHAINLAKE_STATE__DIR": str(Path(settings.state.dir).resolve()),
+        "CHAINLAKE_SCHEDULE__MARKET_CLOCK": f"127.0.0.1:{place.control_port}",
+        "IB_PORT": str(place.gateway_port),
+        "CHAINLAKE_IB__LINES": str(LINES),
+        "CHAINLAKE_IB__MESSAGES_PER_SECOND": str(MESSAGES_PER_SECOND),
+        # A second is a market minute: what is scheduled has to be found at once.
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_WORKER_PREFETCH_SECONDS": "10",
+    }
+
+
+class AsyncProcesses:
+    """Python processes whose output goes to files of the state folder; all end with the block."""
+
+    def __init__(self, state: Path) -> None:
+        self._folder = state / "run_logs"
+        self._running: dict[str, subprocess.Popen[Any]] = {}
+
+    def log(self, name: str) -> Path:
+        """The output of a process."""
+        return self._folder / f"rehearsal_{name}.log"
+
+    def start(self, name: str, *arguments: str) -> "subprocess.Popen[Any]":
+        """Start Python with `arguments`."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self.log(name).open("a") as output:
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter
+                [sys.executable, *arguments], stdout=output, stderr=subprocess.STDOUT
+            )
+        self._running[name] = process
+        return process
+
+    async def __aenter__(self) -> "AsyncProcesses":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for process in reversed(self._running.values()):
+            process.terminate()
+        for process in self._running.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(process.wait, 15)
+            process.kill()

@@ -1,0 +1,105 @@
+"""``chainlake serve``: one host in one process. A server where none answers, what it needs, and all flows."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import structlog
+from prefect import aserve
+
+from flows.duty.alerts import Channel
+from flows.orchestration.bootstrap import bootstrap
+from flows.orchestration.deployments import deployments
+from ingest.errors import ChainlakeError
+from ingest.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+# A busy host takes 16 s to start Prefect's server.
+START_S = 120
+STOP_S = 20
+
+
+class ServerFailed(ChainlakeError):
+    """Prefect's server did not start, or has ended."""
+
+
+async def serve(settings: Settings, channel: Channel, api_url: str) -> None:
+    """Serve every deployment until cancelled; runs are processes of their own. Raises ServerFailed."""
+    async with server(api_url, Path(settings.state.dir)) as child:
+        made = await bootstrap(settings, channel, with_deployments=False)
+        for line in made.lines:
+            log.info("bootstrap", line=line)
+        serving = asyncio.create_task(aserve(*(each.made() for each in deployments(settings))))
+        watching = asyncio.create_task(_ended(child))
+        done, left = await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
+        for task in left:
+            task.cancel()
+        for task in done:
+            task.result()
+
+
+@asynccontextmanager
+async def server(api_url: str, state: Path) -> AsyncIterator["subprocess.Popen[Any] | None"]:
+    """Prefect's server at `api_url`: the one that answers there, else one of our own that ends with the block."""
+    if await _healthy(api_url):
+        yield None
+        return
+    place = urlsplit(api_url)
+    if place.hostname not in ("127.0.0.1", "localhost"):
+        raise ServerFailed(f"no Prefect server answers at {api_url}: start it there, or correct PREFECT_API_URL")
+    words = state / "run_logs" / "prefect_server.log"
+    words.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(place.port)]
+    with words.open("a") as output:
+        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ})  # noqa: S603, ASYNC220
+    try:
+        await _until_healthy(api_url, child, words)
+        yield child
+    finally:
+        child.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(child.wait, STOP_S)
+        child.kill()
+
+
+async def require(api_url: str) -> None:
+    """Raise ServerFailed unless Prefect's server answers."""
+    if not await _healthy(api_url):
+        raise ServerFailed(
+            f"no Prefect server answers at {api_url}: start one (`prefect server start`, or `chainlake serve` for all "
+            "in one process), or correct PREFECT_API_URL"
+        )
+
+
+async def _until_healthy(api_url: str, child: "subprocess.Popen[Any]", words: Path) -> None:
+    for _ in range(START_S * 2):
+        if child.poll() is not None:
+            raise ServerFailed(f"Prefect's server ended as it started: see {words}")
+        if await _healthy(api_url):
+            return
+        await asyncio.sleep(0.5)
+    raise ServerFailed(f"Prefect's server did not answer at {api_url} within {START_S} s: see {words}")
+
+
+async def _healthy(api_url: str) -> bool:
+    try:
+        async with httpx.AsyncClient(timeout=5) as client:
+            return (await client.get(f"{api_url}/health")).is_success
+    except httpx.HTTPError:
+        return False
+
+
+async def _ended(child: "subprocess.Popen[Any] | None") -> None:
+    """Return never for a server that is not ours; raise when ours has ended."""
+    while child is None or child.poll() is None:
+        await asyncio.sleep(1)
+    raise ServerFailed("Prefect's server has ended: see prefect_server.log in the state folder, and start again")
