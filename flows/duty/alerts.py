@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 VARIABLE = "CHAINLAKE_ALERT_URLS"
 # White space, or a comma before another URL: a URL itself may hold commas.
 SEPARATOR = re.compile(r"\s+|,+\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)|,+\s*$")
+# Loggers of what sends.
+SENDERS = ("apprise", "urllib3.connectionpool")
 STATUS = re.compile(r"error=(\d{3})")
 
 
@@ -50,7 +52,7 @@ class Destination:
         if service is None:
             raise AlertFailed(f"{self.name}: its URL in {VARIABLE} is not understood: see docs/alerts.md")
         kinds = {"warning": NotifyType.WARNING, "severe": NotifyType.FAILURE, None: NotifyType.SUCCESS}
-        with _apprise_log() as said:
+        with _quiet() as said:
             try:
                 taken = service.notify(body, title, kinds[severity], body_format=NotifyFormat.TEXT)
             except Exception as error:  # a plug-in's own failure: its text may quote the URL
@@ -119,7 +121,7 @@ def _kind(url: str) -> str:
 def _service(url: str) -> "NotifyBase | None":
     from apprise import Apprise, AppriseAsset
 
-    with _apprise_log():
+    with _quiet():
         try:
             found = Apprise.instantiate(url, asset=AppriseAsset(app_id="Chainlake", app_desc="Chainlake"))
         except Exception:
@@ -137,16 +139,20 @@ class _Collector(logging.Handler):
 
 
 @contextmanager
-def _apprise_log() -> Iterator[list[str]]:
-    """What apprise logs meanwhile, kept from every log: it quotes addresses."""
-    log, lines = logging.getLogger("apprise"), list[str]()
-    kept, handler = (log.propagate, log.level), _Collector(lines)
-    log.addHandler(handler)
-    log.propagate = False
-    log.setLevel(logging.WARNING)
+def _quiet() -> Iterator[list[str]]:
+    """What the libraries that send log meanwhile, kept from every log: it quotes addresses."""
+    lines = list[str]()
+    handler = _Collector(lines)
+    loggers = [logging.getLogger(name) for name in SENDERS]
+    kept = [(logger.propagate, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(logging.WARNING)
     try:
         yield lines
     finally:
-        log.removeHandler(handler)
-        log.propagate = kept[0]
-        log.setLevel(kept[1])
+        for logger, (propagate, level) in zip(loggers, kept, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = propagate
+            logger.setLevel(level)

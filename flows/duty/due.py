@@ -58,6 +58,11 @@ def _is_empty(facts: Facts, slot: Slot) -> bool:
 def steps(facts: Facts, findings: Findings) -> None:
     """The other steps of the timetable that have left no trace, as long as they can still be done."""
     late = timedelta(seconds=facts.settings.watch.slot_late_s)
+    first = previous_session(facts.today).trade_date
+    for incident in facts.open:
+        # Nobody looked while it could still be done.
+        if incident.cause.startswith(f"{FLOW_LATE}:") and incident.trade_date < previous_session(first).trade_date:
+            findings.looked_at(incident.cause, [incident.trade_date])
     for planned in _planned(facts):
         if planned.step not in TRACES or not _expected(facts, planned.at):
             continue

@@ -41,7 +41,9 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 TABLE = "ops/incidents"
-IN_ORDER = "true order by changed_at, incident_id"
+IN_ORDER = "true order by changed_at, incident_id, position(state in 'opened acknowledged closed')"
+# How a person's closing begins: what was found is then not opened again.
+CLOSED_BY = "closed by "
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,10 @@ def settle(
         breaches = {breach.key: breach for breach in (*late, *found)}
         past = reads.rows(TABLE, IN_ORDER)
         known = {incident.key: incident for incident in _open(past)}
+        put_away = {_key(row) for row in past if row["state"] == "closed" and row["detail"].startswith(CLOSED_BY)}
         opened, unwritten = [], []
         for breach in breaches.values():
-            if breach.key not in known:
+            if breach.key not in known and breach.key not in put_away:
                 fresh = _opened(breach, now)
                 try:
                     if _open_one(lake, box, channel, past, fresh):
@@ -142,13 +145,18 @@ def acknowledge(lake: Lake, state: Path, incident_id: str, who: str, now: dateti
         return next((each for each in left if each.incident_id == incident.incident_id), incident)
 
 
-def close(lake: Lake, state: Path, incident_id: str, why: str, now: datetime, channel: Channel) -> OpenIncident:
-    """Close an incident that no look will ever find mended, such as a missed slot; `why` is kept and told."""
+def close(
+    lake: Lake, state: Path, incident_id: str, who: str, why: str, now: datetime, channel: Channel
+) -> OpenIncident:
+    """Close an incident that no look will ever find mended, such as a missed slot; `why` is kept and told.
+
+    It is not opened again for its trade date, whatever a look finds. Raises UsageError for no such incident.
+    """
     box = Outbox(state)
     with box.locked():
         past = _changes(lake)
         incident = _named(_open(past), incident_id)
-        _close_one(lake, box, channel, past, incident, now, why)
+        _close_one(lake, box, channel, past, incident, now, f"{CLOSED_BY}{who}: {why}")
         todo.write(state, _open(_changes(lake)))
         box.deliver(channel, now)
         return incident
@@ -190,7 +198,7 @@ def _append(
         "detail": detail,
         "changed_at": now,
     }
-    so_far = sum((change["cause"], change["trade_date"]) == incident.key for change in past)
+    so_far = sum(_key(change) == incident.key for change in past)
     return lake.append(TABLE, [row], f"incident/{incident.cause}/{incident.trade_date}", so_far + 1)
 
 
@@ -235,8 +243,12 @@ def _close_one(
     return False
 
 
+def _key(row: dict[str, Any]) -> Key:
+    return row["cause"], row["trade_date"]
+
+
 def _was_opened(past: Sequence[dict[str, Any]], key: Key) -> bool:
-    return any((row["cause"], row["trade_date"]) == key for row in past)
+    return any(_key(row) == key for row in past)
 
 
 def _alert(box: Outbox, channel: Channel, incident: OpenIncident, already: bool = False) -> bool:

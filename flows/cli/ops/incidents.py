@@ -55,8 +55,7 @@ def ack(
     if close is None:
         taken = duty.acknowledge(lake, state, incident_id, who, now)
     else:
-        channel = Channel.from_environment()
-        taken = duty.close(lake, state, incident_id, f"closed by {who}: {close}", now, channel)
+        taken = duty.close(lake, state, incident_id, who, close, now, Channel.from_environment())
     done = "closed" if close else f"acknowledged by {taken.acknowledged_by}"
     o.print_result(_row(taken), given.json, lambda: show.line(f"{taken.cause} of {taken.trade_date}: {done}"))
 
