@@ -24,7 +24,8 @@ class Subscription:
     """Market data of one contract, from request to cancel. Ticks of an earlier request never reach it.
 
     A `snapshot` ends by itself (`ended`) after up to 11 s and needs no cancel. `delayed` says that delayed data was
-    asked for. `requested_at` and `updated_at` (last tick) are pipeline time, `sent_at` is on the monotonic clock.
+    asked for. `requested_at` and `updated_at` (last tick) are pipeline time, `sent_at` is on the monotonic clock. An
+    `advisory` is what IB remarked while data keeps flowing.
     """
 
     request_id: int
@@ -37,6 +38,7 @@ class Subscription:
     sent_at: float = field(default_factory=time.monotonic)
     updated_at: datetime | None = None
     error: RequestError | None = None
+    advisory: RequestError | None = None
     ended: bool = False
 
     @property
