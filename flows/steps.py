@@ -267,9 +267,17 @@ class Rollup:
 
 
 async def rollup(
-    work: Workplace, lake: Lake, dates: Sequence[date], as_of: datetime, target: str | None = None
+    work: Workplace,
+    lake: Lake,
+    dates: Sequence[date],
+    as_of: datetime,
+    target: str | None = None,
+    runner: models.Runner | None = None,
 ) -> Rollup:
-    """Build and test the models of `dates`, then publish these dates and those that were restated."""
+    """Build and test the models of `dates`, then publish these dates and those that were restated.
+
+    `runner` runs dbt's build, by default dbt's own.
+    """
     settings = work.settings
     build = await asyncio.to_thread(
         models.build,
@@ -279,6 +287,7 @@ async def rollup(
         state=work.state,
         as_of=as_of,
         target=target,
+        runner=runner,
     )
     publication = publish(
         lake,

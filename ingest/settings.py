@@ -211,6 +211,7 @@ class ScheduleSettings(Section):
     # Sundays. IB's weekly login is after 01:00.
     maintain_at: time = time(10, 0)
     watchdog_minutes: Annotated[int, Field(ge=1, le=30)] = 5
+    dbt_tasks: bool = False
     market_clock: Annotated[str, Field(pattern=r"^([^\s:]+:[0-9]{1,5})?$")] = ""
 
 

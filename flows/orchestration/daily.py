@@ -11,6 +11,7 @@ from prefect.states import Failed
 
 from flows.ladder.report import weekly_report
 from flows.orchestration.capture import capture
+from flows.orchestration.dbt_tasks import TaskRuns
 from flows.orchestration.due import NO_SESSION, Due, due, seeking_broker, skipped
 from flows.orchestration.telling import BREACHED, run_name, said, show_markdown, tell_failure
 from flows.reports import daily_report
@@ -97,7 +98,8 @@ async def roll_up(run: Due, days: Sequence[date], runs: list[Run]) -> State[Any]
     """Build and publish dates, show them, and end as breached when a quality contract failed."""
     settings = run.settings
     lake = Lake.open(settings.lake.root)
-    result = await rollup(run.work, lake, list(days), run.clock.now())
+    runner = TaskRuns() if settings.schedule.dbt_tasks else None
+    result = await rollup(run.work, lake, list(days), run.clock.now(), runner=runner)
     for day in days:
         await show_markdown("day-report", daily_report(settings, lake, day, run.clock.now()), f"{day}")
     named, status = ", ".join(map(str, days)), result.publication.status

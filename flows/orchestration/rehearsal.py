@@ -23,7 +23,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterExpectedStartTime,
 )
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.server.schemas.schedules import CronSchedule as ServerCron
@@ -48,6 +48,7 @@ LEAD_S = 25
 # Host seconds that the runs of a part may take beyond its last instant.
 PATIENCE_S = 420
 LATENCY_MS = "20-60"
+GOOD = (StateType.COMPLETED,)
 
 
 class RehearsalFailed(ChainlakeError):
@@ -160,6 +161,20 @@ async def runs_between(first: datetime, last: datetime) -> list[FlowRun]:
             limit=200,
         )
     return [run for run in runs if run.auto_scheduled]
+
+
+async def rehearse(
+    settings: Settings,
+    days: Sequence[date],
+    symbols: Sequence[str],
+    speed: float,
+    api_url: str,
+    on_part: Callable[[str], None] = lambda words: None,
+) -> list[FlowRun]:
+    """Run `days` on a stage of their own and give the runs. Raises RehearsalFailed, ServerFailed, BrokerUnreachable."""
+    on_part("starting gateway, Prefect's server and a worker")
+    async with stage(settings, symbols, days[0], speed, api_url) as place:
+        return await play(place, settings, days, on_part)
 
 
 @asynccontextmanager

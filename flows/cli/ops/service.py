@@ -1,8 +1,10 @@
-"""``chainlake serve`` and ``chainlake ops bootstrap | lacks``: Prefect for those who do not want to know it."""
+"""``chainlake serve``, and ``ops bootstrap | lacks | rehearse``: Prefect for those who do not want to know it."""
 
 import os
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
 import typer
@@ -10,11 +12,17 @@ import typer
 from flows import show
 from flows.cli import options as o
 from flows.cli.ops import ops
+from flows.demo import free_port
 from flows.duty.alerts import Channel
 from flows.orchestration.environment import API_URL, prefect_environment
+from flows.progress import status
 from flows.repair import lacks
 from flows.steps import Workplace
+from ingest.settings import load
+from ingest.universe import choose, read_universe, write_universe
 from lake.store import Lake
+
+REHEARSAL_LAKE = "data/rehearsal"
 
 
 def prepare(state: Path) -> str:
@@ -81,6 +89,50 @@ def lacks_(given: o.Given, date: o.DateOption = "today") -> None:
 
     o.print_result(rows, given.json, tell)
     if found:
+        raise typer.Exit(1)
+
+
+@ops.command("rehearse")
+@o.command
+def rehearse_(
+    given: o.Given,
+    date: Annotated[str, typer.Option("--date", help="First New York day, YYYY-MM-DD.")] = "2026-11-27",
+    days: Annotated[int, typer.Option(min=1, max=31, help="So many calendar days.")] = 1,
+    symbols: Annotated[str, typer.Option("--symbols", help="Underlyings, comma-separated.")] = "AAPL,MSFT",
+    speed: Annotated[float, typer.Option(min=1, max=120, help="Market seconds a second.")] = 60,
+) -> None:
+    """Let a real Prefect server and worker run days of the schedule in minutes, against a simulated gateway.
+
+    The lake is data/rehearsal unless --lake names another; state goes beside it. Exits 1 when a run failed.
+    """
+    lake = given.lake or REHEARSAL_LAKE
+    # For the worker's processes too.
+    os.environ.update({"CHAINLAKE_LAKE__ROOT": lake, "CHAINLAKE_STATE__DIR": f"{lake}-state"})
+    if given.config:
+        os.environ["CHAINLAKE_CONFIG"] = str(given.config.resolve())
+    settings = replace(given, lake=lake).settings()
+    chosen = o.symbols_from(symbols)
+    first = o.date_from("--date", date)
+    write_universe(choose(read_universe(settings.universe.file), chosen), Path(settings.state.dir) / "universe.csv")
+    os.environ["CHAINLAKE_UNIVERSE__FILE"] = str((Path(settings.state.dir) / "universe.csv").resolve())
+    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{free_port()}/api"
+    api_url = prepare(Path(settings.state.dir))
+    from flows.orchestration import rehearsal
+
+    show.line(f"Prefect's page is {api_url.removesuffix('/api')} until the rehearsal ends")
+    with status("rehearsal") as say:
+        runs = o.run(
+            lambda: rehearsal.rehearse(
+                load(), [first + timedelta(days=k) for k in range(days)], chosen, speed, api_url, say
+            )
+        )
+    rows = [
+        {"run": run.name, "state": run.state_name, "seconds": round(run.total_run_time.total_seconds(), 1)}
+        | {"message": run.state.message if run.state else None}
+        for run in runs
+    ]
+    o.print_result(rows, given.json, lambda: show.table(pl.DataFrame(rows, infer_schema_length=None), most=len(rows)))
+    if any(run.state_type not in rehearsal.GOOD for run in runs):
         raise typer.Exit(1)
 
 

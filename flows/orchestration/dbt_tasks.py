@@ -1,0 +1,29 @@
+"""dbt's models and tests as task runs of the flow that builds them: the extra ``dbt-tasks``."""
+
+from typing import TYPE_CHECKING
+
+from ingest.errors import UsageError
+
+if TYPE_CHECKING:
+    from dbt.cli.main import dbtRunnerResult
+
+
+class TaskRuns:
+    """A `flows.models.Runner` by prefect-dbt."""
+
+    def invoke(self, args: list[str]) -> "dbtRunnerResult":
+        """Run a dbt command; what fails is in its result, as ever. Raises UsageError without the extra."""
+        try:
+            from prefect_dbt import PrefectDbtRunner
+        except ImportError:
+            raise UsageError(
+                "schedule.dbt_tasks needs prefect-dbt: `pip install -e .[dbt-tasks]`, or set it to false"
+            ) from None
+        from dbt.cli.main import dbtRunnerResult
+
+        try:
+            result: dbtRunnerResult = PrefectDbtRunner(raise_on_failure=False, disable_assets=True).invoke(args)
+        except ValueError as error:
+            # Its way to say that dbt itself could not run.
+            return dbtRunnerResult(success=False, exception=error)
+        return result
