@@ -7,7 +7,7 @@ from typing import Literal
 from flows.duty.thresholds import thresholds
 
 Severity = Literal["warning", "severe"]
-RUNBOOK = "docs/runbook/README.md"
+RUNBOOK = "docs/runbook/en/alerts.md"
 # Prefixes of causes that name a flow after a colon.
 FLOW_FAILED, FLOW_LATE = "flow_failed", "flow_late"
 
@@ -166,7 +166,7 @@ def next_step(key: str, day: date) -> str:
 
 def runbook(key: str) -> str:
     """The page of the runbook about a cause, relative to the checkout."""
-    return f"docs/alerts.md#{key.partition(':')[0]}"
+    return f"{RUNBOOK}#{key.partition(':')[0]}"
 
 
 def breach(key: str, day: date, found: str, severity: Severity | None = None) -> Breach:

@@ -8,7 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,12 @@ class FileScan:
     tracebacks: int = 0
     unhandled: int = 0
     examples: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts as plain values."""
+        # Of a Counter, `asdict` makes one that counts the pairs (Python 3.11).
+        plain = replace(self, levels=Counter(), keywords=Counter())
+        return {**asdict(plain), "levels": dict(self.levels), "keywords": dict(self.keywords)}
 
     def take(self, line: LogLine, keywords: Sequence[str]) -> None:
         """Count a line."""
@@ -78,7 +84,8 @@ class Scan:
 
     def as_dict(self) -> dict[str, Any]:
         """The scan as plain values, with its verdict."""
-        return {**asdict(self), "severe": self.severe, "passed": not self.severe}
+        files = [file.as_dict() for file in self.files]
+        return {**asdict(replace(self, files=())), "files": files, "severe": self.severe, "passed": not self.severe}
 
 
 def scan(lake: Lake | None, state: Path, day: date, keywords: Sequence[str], now: datetime) -> Scan:
