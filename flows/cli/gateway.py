@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import tempfile
-from datetime import UTC, datetime, time
+from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,7 +113,7 @@ def gateway(
                 seed=seed,
                 corporate_actions=corporate_actions,
                 minis=tuple(ib_symbol(symbol) for symbol in o.symbols_from(minis)),
-                at=instant(at) if at else first_morning(files),
+                at=o.instant_from("--at", at) if at else first_morning(files),
                 speed=speed,
                 lines=lines,
                 messages_per_second=messages_per_second,
@@ -171,15 +171,6 @@ def first_morning(files: list[Path]) -> datetime | None:
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"replay file cannot be read: {str(error).splitlines()[0]}") from None
     return new_york(first.astimezone(NEW_YORK).date(), BEFORE_THE_OPEN)
-
-
-def instant(text: str) -> datetime:
-    """An instant given in New York time, or with an offset of its own."""
-    try:
-        parsed = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--at {text!r} is no instant: write it as '2015-12-24 09:25' (New York)") from None
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=NEW_YORK)).astimezone(UTC)
 
 
 def latency_range(text: str) -> tuple[float, float]:

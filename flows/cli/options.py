@@ -134,6 +134,15 @@ def date_from(option: str, text: str) -> date:
         raise UsageError(f"{option} {text!r} is no date: write it as 2026-11-20") from None
 
 
+def instant_from(option: str, text: str) -> datetime:
+    """The instant (UTC) given as `option` in New York time, or with an offset of its own. Raises UsageError."""
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is no instant: write it as '2015-12-24 09:25' (New York)") from None
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=NEW_YORK)).astimezone(UTC)
+
+
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine function to its end."""
     return asyncio.run(work())

@@ -109,14 +109,18 @@ def rehearsed(settings: Settings) -> list[Deployment]:
 
 
 async def play(
-    place: Place, settings: Settings, days: Sequence[date], on_part: Callable[[str], None] = lambda words: None
+    place: Place,
+    settings: Settings,
+    days: Sequence[date],
+    on_part: Callable[[str], None] = lambda words: None,
+    until: datetime | None = None,
 ) -> list[FlowRun]:
-    """Run `days` (New York, in order) and give every run that Prefect's scheduler has started, in order.
+    """Run `days` (New York, in order), to `until` at most, and give every run that Prefect's scheduler has started.
 
     Raises RehearsalFailed when runs do not end.
     """
     chosen = rehearsed(settings)
-    instants = [each for day in days for each in await instants_of(day, chosen)]
+    instants = [each for day in days for each in await instants_of(day, chosen) if until is None or each.at <= until]
     done: list[FlowRun] = []
     for part in parts(instants):
         first, last = (each.astimezone(NEW_YORK) for each in (part[0].at, part[-1].at))
@@ -170,11 +174,12 @@ async def rehearse(
     speed: float,
     api_url: str,
     on_part: Callable[[str], None] = lambda words: None,
+    until: datetime | None = None,
 ) -> list[FlowRun]:
     """Run `days` on a stage of their own and give the runs. Raises RehearsalFailed, ServerFailed, BrokerUnreachable."""
     on_part("starting gateway, Prefect's server and a worker")
     async with stage(settings, symbols, days[0], speed, api_url) as place:
-        return await play(place, settings, days, on_part)
+        return await play(place, settings, days, on_part, until)
 
 
 @asynccontextmanager

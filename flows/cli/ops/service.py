@@ -99,6 +99,9 @@ def rehearse_(
     date: Annotated[str, typer.Option("--date", help="First New York day, YYYY-MM-DD.")] = "2026-11-27",
     days: Annotated[int, typer.Option(min=1, max=31, help="So many calendar days.")] = 1,
     symbols: Annotated[str, typer.Option("--symbols", help="Underlyings, comma-separated.")] = "AAPL,MSFT",
+    until: Annotated[
+        str | None, typer.Option("--until", help="Leave out what is due later, New York: '2026-11-30 09:10'.")
+    ] = None,
     speed: Annotated[float, typer.Option(min=1, max=120, help="Market seconds a second.")] = 60,
 ) -> None:
     """Let a real Prefect server and worker run days of the schedule in minutes, against a simulated gateway.
@@ -113,6 +116,7 @@ def rehearse_(
     settings = replace(given, lake=lake).settings()
     chosen = o.symbols_from(symbols)
     first = o.date_from("--date", date)
+    end = o.instant_from("--until", until) if until else None
     write_universe(choose(read_universe(settings.universe.file), chosen), Path(settings.state.dir) / "universe.csv")
     os.environ["CHAINLAKE_UNIVERSE__FILE"] = str((Path(settings.state.dir) / "universe.csv").resolve())
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{free_port()}/api"
@@ -123,7 +127,7 @@ def rehearse_(
     with status("rehearsal") as say:
         runs = o.run(
             lambda: rehearsal.rehearse(
-                load(), [first + timedelta(days=k) for k in range(days)], chosen, speed, api_url, say
+                load(), [first + timedelta(days=k) for k in range(days)], chosen, speed, api_url, say, end
             )
         )
     rows = [
