@@ -58,13 +58,13 @@ async def run_day(
     stepped.
     """
     settings, report = desk.work.settings, DayReport(session)
-    if desk.session.clock.now() >= session.at(settings.close.deadline) and not _stepped(desk):
+    if desk.session.clock.now() >= session.at(settings.close.deadline) and not stepped(desk):
         raise UsageError(f"{session.trade_date} is over: there is no historical backfill")
     on_step("discover")
-    await _reach(desk, session.at(settings.schedule.freeze_at))
+    await reach(desk, session.at(settings.schedule.freeze_at))
     discovered = desk.session.clock.now() >= session.close or await _discover(desk, report, "discover")
     for slot in session.slots:
-        await _reach(desk, step_instant(slot) if _stepped(desk) else slot.sample_time)
+        await reach(desk, step_instant(slot) if stepped(desk) else slot.sample_time)
         if not slot.holds(desk.session.clock.now()):
             log.warning("slot_missed", trade_date=str(session.trade_date), slot=slot.label)
             report.missed.append(slot)
@@ -74,7 +74,7 @@ async def run_day(
         if discovered or desk.is_frozen(session):
             await report.attempt(f"slot {slot.label}", desk.snapshot(session, slot))
     on_step("close snapshot")
-    await _reach(desk, session.at(settings.schedule.close_snapshot_at))
+    await reach(desk, session.at(settings.schedule.close_snapshot_at))
     await report.attempt("close snapshot", desk.snapshot(session, session.close_slot, "close"))
     on_step("rollup")
     report.rollup = await rollup(desk.work, desk.lake, [session.trade_date], desk.session.clock.now())
@@ -103,7 +103,7 @@ async def _fill_open_interest(desk: Desk, report: DayReport, on_step: Callable[[
     for instant in attempts_at(session.trade_date, desk.work.settings):
         label = f"open interest, {instant.astimezone(NEW_YORK):%a %H:%M}"
         on_step(label)
-        await _reach(desk, instant)
+        await reach(desk, instant)
 
         async def step() -> list[Run]:
             return [await desk.enrich(session)]
@@ -117,14 +117,15 @@ def simulated(desk: Desk) -> bool:
     return isinstance(desk.session.clock, MarketClock)
 
 
-def _stepped(desk: Desk) -> bool:
+def stepped(desk: Desk) -> bool:
+    """Whether the pipeline's clock stands still until it is stepped on."""
     clock = desk.session.clock
     return isinstance(clock, MarketClock) and clock.speed == 0
 
 
-async def _reach(desk: Desk, instant: datetime) -> None:
+async def reach(desk: Desk, instant: datetime) -> None:
     """Wait for `instant`, or step to it: to and fro, because a simulated day may be run again."""
-    if _stepped(desk):
+    if stepped(desk):
         await desk.session.step_clock(instant)
     else:
         await sleep_until(desk.session.clock, instant)

@@ -93,7 +93,9 @@ async def run_demo(
     port, control_port = free_port(), free_port()
     settings = demo_settings(settings, port, all_contracts)
     reports = []
-    async with gateway_process(settings, port, control_port, files, days):
+    recorded = sorted({symbol for day in days for symbol in day.symbols})
+    start = days[0].session.at(settings.schedule.freeze_at)
+    async with gateway_process(settings, port, control_port, recorded, start, files):
         for day in days:
             universe = tuple(Underlying(symbol, group="demo") for symbol in day.symbols)
             async with desk(Workplace(settings, universe, "demo", chosen=True)) as place:
@@ -108,12 +110,18 @@ def _say_step(on_step: Callable[[str], None], day: date, step: str) -> None:
 
 @asynccontextmanager
 async def gateway_process(
-    settings: Settings, port: int, control_port: int, files: Sequence[Path], days: Sequence[RecordedDay]
+    settings: Settings,
+    port: int,
+    control_port: int,
+    symbols: Sequence[str],
+    start: datetime,
+    files: Sequence[Path] = (),
 ) -> AsyncIterator[None]:
-    """A simulated gateway in a process of its own, as a user would start it; it ends with the block."""
+    """A simulated gateway in a process of its own, as a user would start it; it ends with the block.
+
+    Its clock stands at `start` until it is stepped; it replays `files`, or makes a market of `symbols`.
+    """
     replay = [argument for file in files for argument in ("--replay", str(file))]
-    symbols = sorted({symbol for day in days for symbol in day.symbols})
-    start = days[0].session.at(settings.schedule.freeze_at)
     command = [
         *(sys.executable, "-m", "flows.cli", "gateway", "--port", str(port), "--control-port", str(control_port)),
         *("--at", start.isoformat(), "--speed", "0", "--latency", LATENCY_MS),

@@ -5,7 +5,21 @@ import sys
 import typer
 
 from flows import show
-from flows.cli import capacity, capture, doctor, duty, gateway, ladder, maintenance, ops, probe, start, stored, upkeep
+from flows.cli import (
+    capacity,
+    capture,
+    doctor,
+    duty,
+    gateway,
+    ladder,
+    maintenance,
+    ops,
+    probe,
+    schedule,
+    start,
+    stored,
+    upkeep,
+)
 from flows.models import InputRefused, ModelError
 from ingest.errors import ChainlakeError, UsageError
 from lake.errors import LakeError, LakeMissing, NewerSchema, OriginMismatch, QueryRefused
@@ -19,7 +33,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (start, gateway, capture, stored, capacity, probe, maintenance, upkeep, duty, ladder, doctor, ops):
+for module in (
+    start,
+    gateway,
+    capture,
+    stored,
+    capacity,
+    probe,
+    maintenance,
+    upkeep,
+    duty,
+    ladder,
+    doctor,
+    schedule,
+    ops,
+):
     module.register(app)
 
 
