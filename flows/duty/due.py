@@ -4,15 +4,13 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from flows.duty.causes import FLOW_LATE, Severity
-from flows.duty.facts import Facts
+from flows.duty.facts import COMMITTED_AFTER, Facts
 from flows.duty.findings import Findings
 from flows.timetable import Planned, plan
 from flows.underway import name
 from ingest.open_interest import superseded_at
 from ingest.sessions import NEW_YORK, Session, Slot, previous_session, session_on
 
-# What was captured at the very end of a window is committed seconds after it.
-COMMITTED_AFTER = timedelta(seconds=60)
 MAINTENANCE_DUE = timedelta(hours=24)
 # The step of ops/runs that each planned step leaves. Reports leave files only, and are not watched.
 TRACES = {

@@ -11,7 +11,7 @@ from flows.duty.causes import OpenIncident
 from flows.duty.errorlog import LogLine, lines_since
 from flows.duty.incidents import open_changes
 from flows.slotfacts import SlotFacts, slot_facts
-from flows.underway import steps_underway
+from flows.underway import name, steps_underway
 from ingest.sessions import NEW_YORK, Session, session_on, sessions_back, sessions_between
 from ingest.settings import Settings
 from lake.disk import DiskUsage, usage
@@ -21,6 +21,8 @@ from lake.store import MANIFEST, Lake
 
 # Sessions before today's that are looked at: a long week-end without a look is made up for.
 SESSIONS_BACK = 5
+# What was captured at the very end of a window is committed seconds after it.
+COMMITTED_AFTER = timedelta(seconds=60)
 # A finding in the log is over when it has not been seen again for so long: a person has had a day to see it.
 QUIET = timedelta(hours=24)
 RUN_COLUMNS = (
@@ -82,6 +84,7 @@ def gather(settings: Settings, lake: Lake, now: datetime) -> Facts:
     """Read the facts of the last sessions, and of the dates of open incidents."""
     state = Path(settings.state.dir)
     today = now.astimezone(NEW_YORK).date()
+    at_work = frozenset(steps_underway(state))
     with reader(lake) as reads:
         still_open = open_changes(reads)
         first = min([sessions_back(today, SESSIONS_BACK), *(incident.trade_date for incident in still_open)])
@@ -102,13 +105,13 @@ def gather(settings: Settings, lake: Lake, now: datetime) -> Facts:
                     "trade_date, metric, value, threshold, passed, pending",
                 )
             ),
-            slots=_slots_so_far(reads, today, now),
+            slots=_slots_so_far(reads, today, now, at_work),
             in_raw=_slots_in_raw(reads, sessions, runs, now),
             published=frozenset(row["trade_date"] for row in reads.rows("ops/published", since, "distinct trade_date")),
             disks=tuple(usage([lake.root, str(state)])),
             log=tuple(lines_since(state, now - QUIET, now)),
             open=tuple(still_open),
-            underway=frozenset(steps_underway(state)),
+            underway=at_work,
         )
 
 
@@ -126,10 +129,14 @@ def _errors(reads: Reader, since: str) -> tuple[ErrorGroup, ...]:
     return tuple(ErrorGroup(*row.values()) for row in rows)
 
 
-def _slots_so_far(reads: Reader, today: date, now: datetime) -> dict[int, SlotFacts]:
-    """The facts of today's slots whose windows are over."""
+def _slots_so_far(reads: Reader, today: date, now: datetime, at_work: frozenset[str]) -> dict[int, SlotFacts]:
+    """The facts of today's slots whose windows are over, and which nobody is about to commit."""
     session = session_on(today)
-    over = [slot.slot_30m for slot in session.slots if slot.window_end <= now] if session else []
+    over = [
+        slot.slot_30m
+        for slot in (session.slots if session else ())
+        if slot.window_end + COMMITTED_AFTER <= now and name("snapshot", today, slot.slot_30m) not in at_work
+    ]
     return {number: found for (_, number), found in slot_facts(reads, today, [("intraday", k) for k in over]).items()}
 
 
