@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from dbt.cli.main import dbtRunnerResult
 
 
+LEVELS = ("--log-level", "--log-level-file")
+
+
 class TaskRuns:
     """A `flows.models.Runner` by prefect-dbt."""
 
@@ -22,8 +25,15 @@ class TaskRuns:
         from dbt.cli.main import dbtRunnerResult
 
         try:
-            result: dbtRunnerResult = PrefectDbtRunner(raise_on_failure=False, disable_assets=True).invoke(args)
+            result: dbtRunnerResult = PrefectDbtRunner(raise_on_failure=False, disable_assets=True).invoke(_quiet(args))
         except ValueError as error:
             # Its way to say that dbt itself could not run.
             return dbtRunnerResult(success=False, exception=error)
         return result
+
+
+def _quiet(args: list[str]) -> list[str]:
+    """Without the levels of dbt's logs: prefect-dbt sets them itself, and does not know the level ``none``."""
+    return [
+        word for before, word in zip(["", *args], args, strict=False) if word not in LEVELS and before not in LEVELS
+    ]
