@@ -28,6 +28,8 @@ ENDED = (*FAILED, StateType.COMPLETED)
 REMEMBERED = timedelta(days=1)
 # Prefect calls a run late after 15 s: a worker that is busy, or starting, is not yet a trouble.
 LATE_AFTER = timedelta(minutes=5)
+# The most that Prefect's server gives in one answer; a day has some 220 runs.
+PAGE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +85,19 @@ def _trouble(flow: str, run: FlowRun, kind: str) -> FlowTrouble:
 
 async def _runs(now: datetime, state: FlowRunFilterState) -> Sequence[FlowRun]:
     """Runs of the last day in a state, in the order of their scheduled times."""
+    within = FlowRunFilterExpectedStartTime(after_=now - REMEMBERED, before_=now)
+    found: list[FlowRun] = []
     async with get_client() as client:
-        return await client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(
-                state=state, expected_start_time=FlowRunFilterExpectedStartTime(after_=now - REMEMBERED, before_=now)
-            ),
-            sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-            limit=200,
-        )
+        while True:
+            page = await client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(state=state, expected_start_time=within),
+                sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+                limit=PAGE,
+                offset=len(found),
+            )
+            found += page
+            if len(page) < PAGE:
+                return found
 
 
 async def _flow_names(runs: Sequence[FlowRun]) -> dict[str, str]:
