@@ -16,7 +16,7 @@ from ingest.clock import sleep_until
 from ingest.discovery import Mode
 from ingest.errors import BrokerUnreachable
 from ingest.runs import Run
-from ingest.sessions import Session, Slot
+from ingest.sessions import NEW_YORK, Session, Slot
 from lake.store import Lake
 
 # So long the freeze seeks its broker before the last set is frozen instead: the first slot needs one.
@@ -65,9 +65,11 @@ async def snapshot_flow(
     """Capture the slot for which the run was scheduled: what it has no good row of, as long as its window is open."""
     run = await due(config, symbols)
     session = run.session(trade_date)
-    slot = session.slot_at(run.at) if session else None
-    if session is None or slot is None:
-        return skipped(f"no slot of an XNYS session at {run.at:%Y-%m-%d %H:%M} UTC")
+    if session is None:
+        return skipped(NO_SESSION)
+    slot = session.slot_at(run.at)
+    if slot is None:
+        return skipped(f"no slot of {session.trade_date} is open at {run.at.astimezone(NEW_YORK):%H:%M} New York")
     if run.clock.now() >= slot.window_end:
         return skipped(f"stale: the window of slot {slot.label} is over")
     # A worker can start a run a moment early.

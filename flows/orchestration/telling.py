@@ -1,7 +1,9 @@
 """What a flow run leaves for people: log lines, artifacts, and an incident when it failed."""
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -15,9 +17,10 @@ from prefect.flows import Flow
 from flows.duty.alerts import Channel
 from flows.duty.causes import Breach
 from flows.duty.incidents import report
+from ingest.errors import UsageError
 from ingest.runs import Run
 from ingest.sessions import NEW_YORK
-from ingest.settings import load
+from ingest.settings import LakeSettings, StateSettings, load
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +69,6 @@ async def tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any
     """Hook of every flow: a run that failed or crashed opens an incident, which is alerted once a day."""
     if state.name == BREACHED:
         return
-    settings = load(flow_run.parameters.get("config"))
     now = datetime.now(UTC)
     scheduled = flow_run.expected_start_time or now
     breach = Breach(
@@ -76,4 +78,14 @@ async def tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any
         detail=f"run {flow_run.name}: {' '.join((state.message or 'no message').split())}",
     )
     log.error("flow_failed", flow=flow.name, run=flow_run.name, message=state.message)
-    report(settings.lake.root, settings.state.dir, breach, now, await alert_channel())
+    report(*_lake_and_state(flow_run.parameters.get("config")), breach, now, await alert_channel())
+
+
+def _lake_and_state(config: Path | None) -> tuple[str, Path]:
+    """Where the lake and the state folder are; wrong settings may be why the run has failed, and are no reason."""
+    try:
+        settings = load(config)
+    except UsageError:
+        root = os.environ.get("CHAINLAKE_LAKE__ROOT", LakeSettings().root)
+        return root, Path(os.environ.get("CHAINLAKE_STATE__DIR", StateSettings().dir))
+    return settings.lake.root, settings.state.dir
