@@ -39,10 +39,10 @@ CLIENT_STAMPS := $(CLIENTS:%=$(CLIENT_VENVS)/%/.ready)
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help setup demo test test-long test-slow test-crash test-clients test-ib-async lint format typecheck bench dashboard lock clean
+.PHONY: help setup demo test test-long test-slow test-crash test-crash-long test-rehearsal test-clients test-ib-async lint format typecheck bench pictures rehearsal-week dashboard lock clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make or update the environment: .venv, or .venv-ib_async with CLIENT=ib_async
 
@@ -60,6 +60,13 @@ test-slow: $(STAMP) ## Run the slow tests: soak, scale and fault storms
 
 test-crash: $(STAMP) ## Kill writers, maintainers and dbt 200 times, and look for what was lost
 	CHAINLAKE_KILLS=180 CHAINLAKE_DBT_KILLS=20 $(PY) -m pytest -q -m slow --timeout 3600 tests/lake/test_crash_storm.py
+
+test-crash-long: $(STAMP) ## The same with 2,000 kills: an hour or more
+	CHAINLAKE_KILLS=1800 CHAINLAKE_DBT_KILLS=200 $(PY) -m pytest -q -m slow tests/lake/test_crash_storm.py
+
+# It looks at seconds of a market that goes 60 times as fast: one worker has the host to itself.
+test-rehearsal: $(STAMP) ## A day of the schedule by a real Prefect server and worker, in minutes
+	$(PY) -m pytest -q -m rehearsal --timeout 1800 tests/orchestration
 
 test-clients: $(STAMP) $(CLIENT_STAMPS) ## Run the conformance suite of the simulated gateway by three foreign clients
 	@failed=''; \
@@ -89,6 +96,12 @@ typecheck: $(STAMP) ## Check types only
 
 bench: $(STAMP) ## Measure the figures the documents state
 	for script in benchmarks/*.py; do $(PY) $$script || exit 1; done
+
+pictures: $(STAMP) ## Take the pictures of docs/images: Prefect's pages of a rehearsed day, in Chromium
+	$(PY) docs/pictures.py
+
+rehearsal-week: $(STAMP) ## A simulated week by the real Prefect, an hour; writes docs/rehearsal-week.md
+	$(PY) docs/rehearsal_week.py
 
 dashboard: $(STAMP) ## Serve the dashboard of LAKE (default data/demo) on 127.0.0.1
 	$(BIN)/chainlake dashboard --lake $(LAKE)

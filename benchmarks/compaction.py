@@ -19,8 +19,8 @@ from pathlib import Path
 import duckdb
 import generated_lake
 
-from lake.compaction import live_files
 from lake.duck import load_delta
+from lake.files import live_files
 from lake.store import Lake
 
 TABLE = "raw/option_quotes"

@@ -15,7 +15,8 @@ from deltalake import DeltaTable, write_deltalake
 
 from ingest.discovery import store_session
 from ingest.sessions import Session, Slot, next_session
-from lake.store import HOT_FILES, Lake
+from lake.files import HOT_FILES
+from lake.store import Lake
 from lake.tables import BY_NAME
 
 STRIKES, EXPIRIES = 50, 5

@@ -17,12 +17,13 @@ import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
 from lake import storage
-from lake.catalog import DEFAULT_LIMITS, PUBLISHED_SCHEMAS, Limits, Relations, literal, open_catalog, read
+from lake.catalog import DEFAULT_LIMITS, Limits, Relations, literal, open_catalog, read
 from lake.compaction import UNDONE
 from lake.errors import LakeError, QueryRefused
 from lake.reads import Reader, reader
 from lake.retention import RETIRED
 from lake.store import REPLACED_DATES, Lake
+from lake.tables import PUBLISHED_SCHEMAS
 
 NEW_YORK = ZoneInfo("America/New_York")
 AS_OF_DAYS = 60

@@ -1,9 +1,10 @@
 """DuckDB for analysts: a view for every table of a lake, macros over them, and nothing beside it.
 
 `open_catalog` gives a connection with the schemas ``raw``, ``ops``, ``clean`` and ``quality``, each table a view over
-its Delta table, so every query sees the latest commit. ``clean`` and ``quality`` tables also have a ``…_passed`` view
-with only the trade dates whose latest publication passed; ``ops.latest_published`` has one row per trade date. The
-macros (`lake.macros`) are in ``main``. `query` and `read` run one reading statement, for SQL that a user typed.
+its Delta table that every query asks for the latest commit (`lake.live` says how, where that has to be quick).
+``clean`` and ``quality`` tables also have a ``…_passed`` view with the trade dates whose latest publication passed;
+``ops.latest_published`` has one row per trade date. The macros (`lake.macros`) are in ``main``. `query` and `read` run
+one reading statement, for SQL that a user typed.
 
 `write_catalog` writes the same views and macros into ``lake.duckdb`` beside the tables, for the DuckDB shell, Python,
 Jupyter and DBeaver. The file holds no rows, and no fence: who opens it has all of DuckDB.
@@ -25,12 +26,11 @@ import pyarrow as pa
 
 from lake import duck, macros, storage
 from lake.errors import LakeError, QueryRefused
+from lake.live import LiveFiles
 from lake.store import Lake, is_table_name
-from lake.tables import TABLES, Table
+from lake.tables import PUBLISHED_SCHEMAS, TABLES, Table
 
 SCHEMAS = ("raw", "ops", "clean", "quality")
-# Schemas whose tables are published per trade date, and so have ``…_passed`` views.
-PUBLISHED_SCHEMAS = ("clean", "quality")
 # The catalog as a file, an object of the lake's root.
 CATALOG_FILE = "lake.duckdb"
 
@@ -78,22 +78,35 @@ def latest(lake: Lake, names: Sequence[str]) -> dict[str, str]:
     return {name: f"SELECT * FROM delta_scan({literal(lake.uri(name))})" for name in names}
 
 
+def latest_by(connection: duckdb.DuckDBPyConnection) -> Relations:
+    """The same, quicker where `connection` can be told the files by Python: it alone can read these views."""
+
+    def relations(lake: Lake, names: Sequence[str]) -> dict[str, str]:
+        live = LiveFiles(lake, names)
+        live.install(connection)
+        return latest(lake, names) | live.selects()
+
+    return relations
+
+
 def open_catalog(
-    root: str | Path, limits: Limits = DEFAULT_LIMITS, relations: Relations = latest
+    root: str | Path, limits: Limits = DEFAULT_LIMITS, relations: Relations | None = None
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection with a view for every table of the lake at `root`, in UTC.
 
     The connection reads files of the lake and no others, installs nothing, and its settings are locked. Raw and ops
     tables that are not there yet read as empty; clean and quality tables have a view once dbt has made them.
-    `limits.seconds` is for `query`; `relations` says what the views show. Raises LakeMissing when there is no lake,
-    LakeError when one of its tables cannot be read, QueryRefused when `limits.memory` is not an amount of memory.
+    `limits.seconds` is for `query`; `relations` says what the views show, the latest commits by default.
+
+    Raises LakeMissing when there is no lake, LakeError when one of its tables cannot be read, QueryRefused when
+    `limits.memory` is not an amount of memory.
     """
     lake = Lake.open(storage.absolute(root))
     try:
         connection = duck.connect(limits.memory, limits.threads, lake.root)
     except duckdb.ParserException:
         raise QueryRefused(f"{limits.memory!r} is not an amount of memory: write it like 500MB or 2GB") from None
-    _create_views(connection, lake, relations)
+    _create_views(connection, lake, relations or latest_by(connection))
     _lock(connection, lake.root)
     return connection
 
@@ -250,6 +263,8 @@ def _lock(connection: duckdb.DuckDBPyConnection, root: str) -> None:
     # GLOBAL, so that cursors of the connection have the settings too.
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET GLOBAL python_enable_replacements = false")
+    # Files are never written twice, so a footer once read stays true.
+    connection.execute("SET GLOBAL parquet_metadata_cache = true")
     # By default a query that does not fit in memory writes to .tmp in the working directory.
     spill = Path(tempfile.gettempdir()) / f"chainlake-{uuid4().hex}"
     connection.execute(f"SET temp_directory = {literal(spill)}")
@@ -270,7 +285,8 @@ def literal(value: object) -> str:
 
 def _one_line(error: duckdb.Error) -> str:
     """DuckDB's message without its excerpt of the statement and without a stack trace, its lines joined."""
-    message = re.split(r"\n\nLINE|\n\s*0: ", str(error), maxsplit=1)[0]
+    message = re.split(r"\n\nLINE|\n\s*0: |\n\nAt:", str(error), maxsplit=1)[0]
+    message = re.sub(r"^Invalid Input Error: Python exception .*? UDF: \w+: ", "", message)
     text = " ".join(message.split())
     if isinstance(error, duckdb.CatalogException):
         text += " (SHOW ALL TABLES lists what there is)"

@@ -16,29 +16,23 @@ from uuid import uuid4
 import duckdb
 import pyarrow as pa
 import structlog
-from deltalake import ColumnProperties, CommitProperties, DeltaTable, WriterProperties
+from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import DeltaError
 
 from lake import storage
 from lake.duck import connect
 from lake.errors import LakeError
+from lake.files import HOT_FILES, ROW_GROUP, File, cold_files, daily_files, live_files
 from lake.lock import Hold
-from lake.store import HOT_FILES, Lake, retry_conflicts
+from lake.store import Lake, retry_conflicts
+from lake.tables import PUBLISHED_SCHEMAS
 
 log = structlog.get_logger(__name__)
 
 TARGET_BYTES = 256 << 20
 # Files of at least this size are left alone until their day is cold.
 SMALL_BYTES = 128 << 20
-ROW_GROUP = 131_072
 ZORDER = ("underlying", "conid")
-# Model values hardly repeat: their bytes, sorted by significance, compress to half of what a dictionary takes.
-SPLIT = {
-    *("iv", "delta", "gamma", "theta", "vega", "model_price", "underlying_price"),
-    *("gamma_adj", "theta_adj", "vega_adj", "model_price_adj", "pv_dividend_adj"),
-}
-# Arrivals of neighbouring rows are close: their differences take few bits.
-DIFFERENCES = {"asof_ts", "requested_at", "observed_at", "rollup_source_asof", "frozen_at", "asked_at"}
 # Key of a Delta commit that tells which compaction made it.
 COMPACTED = "chainlake.compacted"
 # Key of one that took the rows of the compaction at that version back.
@@ -49,16 +43,6 @@ COMMITS = 1000
 
 class RowsDiffer(LakeError):
     """A compaction changed the number of rows."""
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """One live data file of a table: path below the table, trade date of its partition, bytes, rows."""
-
-    path: str
-    trade_date: str
-    size: int
-    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +67,6 @@ class Compacted:
     size: int
 
 
-def live_files(table: DeltaTable) -> list[File]:
-    """The data files of the version that `table` stands at, from its log."""
-    actions = pa.table(table.get_add_actions(flatten=True))
-    names = ("path", "partition.trade_date", "size_bytes", "num_records")
-    return [
-        File(path, str(day), size, rows)
-        for path, day, size, rows in zip(*(actions[name].to_pylist() for name in names), strict=True)
-    ]
-
-
 def rows_by_date(files: Iterable[File]) -> dict[str, int]:
     """Rows of every trade date, by the statistics of the log."""
     counted: dict[str, int] = {}
@@ -107,9 +81,10 @@ def rows_by_date(files: Iterable[File]) -> dict[str, int]:
 def due(lake: Lake, today: date, hot_from: date, same_day: bool = False) -> list[Due]:
     """The partitions that compaction would work on, by table and date.
 
-    Dates from `hot_from` on are hot: they are due when they have more than one small file. Older ones are due until
-    they lie sorted and in zstd, which their Parquet footers tell. The day that is `today` (New York) is left alone
-    unless `same_day`.
+    Dates from `hot_from` on are hot: they are due when they have more than one small file. Older ones, of what was
+    captured, are due until they lie sorted and in zstd, which their Parquet footers tell. Days of models are written
+    sorted and encoded (`lake.files.daily_files`), and stay so: see ADR 0013. The day that is `today` (New York) is
+    left alone unless `same_day`.
     """
     hot: list[Due] = []
     cold: dict[tuple[str, str], list[File]] = {}
@@ -117,7 +92,7 @@ def due(lake: Lake, today: date, hot_from: date, same_day: bool = False) -> list
         table = lake.table(name)
         if table is None or table.metadata().partition_columns != ["trade_date"]:
             continue
-        sorted_when_cold = _can_be_sorted(table)
+        sorted_when_cold = not _of_models(name) and _can_be_sorted(table)
         for day, files in _by_date(live_files(table)):
             if day == str(today) and not same_day:
                 continue
@@ -142,6 +117,10 @@ def _by_date(files: Iterable[File]) -> Iterator[tuple[str, list[File]]]:
     ordered = sorted(files, key=lambda file: file.trade_date)
     for day, group in groupby(ordered, key=lambda file: file.trade_date):
         yield day, list(group)
+
+
+def _of_models(name: str) -> bool:
+    return name.partition("/")[0] in PUBLISHED_SCHEMAS
 
 
 def _can_be_sorted(table: DeltaTable) -> bool:
@@ -189,20 +168,21 @@ def _compact(lake: Lake, due: Due) -> Compacted | None:
     start, note = table.version(), uuid4().hex
     filters = [("trade_date", "=", due.trade_date)]
     noted = CommitProperties(custom_metadata={COMPACTED: note}, max_commit_retries=30)
+    columns = [field.name for field in table.schema().fields]
     with storage.explained(lake.root):
         if due.rewrite:
             table.optimize.z_order(
                 ZORDER,
                 partition_filters=filters,
                 target_size=TARGET_BYTES,
-                writer_properties=cold_files([field.name for field in table.schema().fields]),
+                writer_properties=cold_files(columns),
                 commit_properties=noted,
             )
         else:
             table.optimize.compact(
                 partition_filters=filters,
                 target_size=TARGET_BYTES,
-                writer_properties=HOT_FILES,
+                writer_properties=daily_files(columns) if _of_models(due.table) else HOT_FILES,
                 commit_properties=noted,
             )
     version = _version_noted(lake, due.table, note, start + 1)
@@ -211,22 +191,6 @@ def _compact(lake: Lake, due: Due) -> Compacted | None:
     prove(lake, due.table, version)
     files = [file for file in live_files(at_version(lake, due.table, version)) if file.trade_date == due.trade_date]
     return Compacted(due, version, len(files), sum(file.size for file in files))
-
-
-def cold_files(columns: Iterable[str]) -> WriterProperties:
-    """How the files of a cold day are written: zstd, small row groups, and encodings for what does not repeat."""
-    encodings = {column: "BYTE_STREAM_SPLIT" for column in columns if column in SPLIT}
-    encodings |= {column: "DELTA_BINARY_PACKED" for column in columns if column in DIFFERENCES}
-    return WriterProperties(
-        compression="ZSTD",
-        compression_level=3,
-        max_row_group_size=ROW_GROUP,
-        column_properties={
-            column: ColumnProperties(dictionary_enabled=False, encoding=encoding)  # type: ignore[arg-type]
-            for column, encoding in encodings.items()
-        }
-        or None,
-    )
 
 
 def at_version(lake: Lake, name: str, version: int) -> DeltaTable:

@@ -15,8 +15,9 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from lake import duck, storage
 from lake.errors import LakeError
+from lake.files import HOT_FILES
 from lake.lock import Hold
-from lake.store import HOT_FILES, MANIFEST, Lake
+from lake.store import MANIFEST, Lake
 from lake.tables import SCHEMA_VERSION, TABLES, Table
 
 BATCH_ROWS = 131_072

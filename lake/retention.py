@@ -11,7 +11,7 @@ from pathlib import Path
 from deltalake import CommitProperties
 
 from lake import storage
-from lake.compaction import live_files
+from lake.files import live_files
 from lake.lock import Hold
 from lake.reads import reader
 from lake.store import Lake, retry_conflicts

@@ -12,6 +12,9 @@ import pyarrow as pa
 # Raised with every change of a table here; columns are only ever added, and nullable (lake/evolution.py).
 SCHEMA_VERSION = 2
 
+# Schemas of the tables that dbt writes; their trade dates are published.
+PUBLISHED_SCHEMAS = ("clean", "quality")
+
 TEXT = pa.string()
 FLAG = pa.bool_()
 DAY = pa.date32()

@@ -29,7 +29,9 @@ from tests.lake.maintained import HOT_FROM, NOW, OLD, RECENT, TABLE, TODAY, appe
 SEED = int(os.environ.get("CHAINLAKE_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 LONG, DBT = int(os.environ.get("CHAINLAKE_KILLS", "2000")), int(os.environ.get("CHAINLAKE_DBT_KILLS", "20"))
 DAILY, A_BATCH, A_DAY = "clean/daily_clean", 5, 50
-READY_S, LOG_DAYS = 60, 61
+READY_S, LOG_DAYS = 300, 61
+# Seconds that a storm may take: many times what a kill takes on a quiet host.
+PATIENCE_S, DBT_PATIENCE_S = 600 + 10 * LONG, 600 + 100 * DBT
 
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["lake.compaction", "lake.lock", "lake.vacuum", "tests.lake.maintained"])
@@ -219,7 +221,7 @@ def test_ten_kills_lose_nothing_and_double_nothing(tmp_path: Path, duck: duckdb.
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(PATIENCE_S)
 def test_a_long_storm_loses_nothing_and_doubles_nothing(tmp_path: Path, duck: duckdb.DuckDBPyConnection) -> None:
     raged = storm(tmp_path, duck, LONG)
     assert min(raged.batch, raged.generation, raged.compactions, raged.sweeps) > LONG // 100
@@ -261,7 +263,7 @@ def rows_of(lake: Lake, connection: duckdb.DuckDBPyConnection, name: str) -> Cou
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(DBT_PATIENCE_S)
 def test_a_killed_dbt_build_leaves_whole_days_and_the_next_one_finishes(
     tmp_path: Path, duck: duckdb.DuckDBPyConnection
 ) -> None:
