@@ -20,7 +20,7 @@ TEMPLATE = """\
 # For commands by hand:  set -a; . '{path}'; set +a
 
 # Where alerts go, separated by spaces: docs/alerts.md lists services. `chainlake ops test-alert` tries them.
-# CHAINLAKE_ALERT_URLS='mailto://user:password@example.com?to=duty@example.com json://127.0.0.1:8080/alerts'
+# CHAINLAKE_ALERT_URLS='mailtos://user:password@smtp.example.com?from=lake@example.com&to=duty@example.com'
 
 # A lake in an object store: docs/object-store.md.
 # AWS_ACCESS_KEY_ID=''
