@@ -47,15 +47,17 @@ class Made:
     lines: tuple[str, ...]
 
 
-async def bootstrap(settings: Settings, channel: Channel, with_deployments: bool = True) -> Made:
-    """Bring a server up to date: work pool, blocks, automations, and the deployments of `settings`.
+async def bootstrap(settings: Settings, channel: Channel, pool: bool = True) -> Made:
+    """Bring a server up to date: work pool, the deployments of `settings` in it, alert blocks, automations.
+
+    Without a `pool` the deployments are somebody else's: they are there already.
 
     The server is that of PREFECT_API_URL. Can be repeated; what other programs made there stays.
     """
     lines = []
-    async with get_client() as client:
-        lines.append(await _work_pool(client))
-    if with_deployments:
+    if pool:
+        async with get_client() as client:
+            lines.append(await _work_pool(client))
         chosen = deployments(settings)
         await deploy(chosen)
         lines.append(f"deployments {', '.join(each.name for each in chosen)}")
@@ -64,8 +66,8 @@ async def bootstrap(settings: Settings, channel: Channel, with_deployments: bool
         f"alerts by {', '.join(channel.kinds)}" if channel.kinds else "no alert URLs: set CHAINLAKE_ALERT_URLS"
     )
     async with get_client() as client:
-        watchdog = (await client.read_deployment_by_name("watchdog/watchdog")).id if with_deployments else None
-        for automation in _automations(watchdog, blocks):
+        watchdog = await client.read_deployment_by_name("watchdog/watchdog")
+        for automation in _automations(watchdog.id, blocks if pool else []):
             lines.append(await _renew(client, automation))
     return Made(tuple(lines))
 
@@ -113,7 +115,7 @@ async def _saved(block: Webhook | SlackWebhook, name: str) -> UUID:
     return block_id
 
 
-def _automations(watchdog: UUID | None, alerts: list[ActionTypes]) -> Iterator[AutomationCore]:
+def _automations(watchdog: UUID, alerts: list[ActionTypes]) -> Iterator[AutomationCore]:
     yield AutomationCore(
         name=CRASH_SILENT,
         description="Frees the place of a run whose process is gone: the next one of its deployment waits for it.",
@@ -134,21 +136,20 @@ def _automations(watchdog: UUID | None, alerts: list[ActionTypes]) -> Iterator[A
             )
         ],
     )
-    if watchdog is not None:
-        yield AutomationCore(
-            name=LOOK_AT_TROUBLE,
-            description="The watchdog opens an incident and alerts of it once.",
-            trigger=EventTrigger(
-                expect={f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "Late")},
-                match={"prefect.resource.id": ["prefect.flow-run.*"]},
-                # Of Chainlake's deployments, and not the watchdog's own.
-                match_related={"prefect.resource.role": "deployment", "prefect.resource.name": "!watchdog"},
-                posture=Posture.Reactive,
-                threshold=1,
-                within=timedelta(seconds=0),
-            ),
-            actions=[RunDeployment(source="selected", deployment_id=watchdog)],
-        )
+    yield AutomationCore(
+        name=LOOK_AT_TROUBLE,
+        description="The watchdog opens an incident and alerts of it once.",
+        trigger=EventTrigger(
+            expect={f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "Late")},
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},
+            # Of Chainlake's deployments, and not the watchdog's own.
+            match_related={"prefect.resource.role": "deployment", "prefect.resource.name": "!watchdog"},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(seconds=0),
+        ),
+        actions=[RunDeployment(source="selected", deployment_id=watchdog)],
+    )
     if alerts:
         yield AutomationCore(
             name=NOBODY_WORKS,

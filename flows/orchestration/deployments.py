@@ -8,6 +8,7 @@ survives restarts, and needs no list of holidays in a server.
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
+from pathlib import Path
 from typing import Any
 
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
@@ -28,7 +29,7 @@ from flows.orchestration.daily import (
 from flows.orchestration.upkeep import maintain_flow, repair_flow, watchdog_flow
 from flows.timetable import AFTER_MAINTENANCE
 from ingest.sessions import NEW_YORK, new_york
-from ingest.settings import PROJECT, ScheduleSettings, Settings
+from ingest.settings import ScheduleSettings, Settings
 
 POOL = "chainlake"
 TAG = "chainlake"
@@ -131,8 +132,11 @@ def at_instants(instants: list[datetime]) -> list[SCHEDULE_TYPES]:
 async def deploy(
     chosen: list[Deployment], schedules: Callable[[Deployment], list[SCHEDULE_TYPES]] = lambda each: each.schedules
 ) -> None:
-    """Make or renew deployments in the work pool. Their schedules are replaced by those given."""
+    """Make or renew deployments in the work pool. Their schedules are replaced by those given.
+
+    Runs work in the folder of who deploys, where its config/ is.
+    """
     for each in chosen:
         made = each.made(schedules(each))
-        made.storage = LocalStorage(str(PROJECT))
+        made.storage = LocalStorage(str(Path.cwd()))
         await made.aapply(work_pool_name=POOL)

@@ -203,7 +203,7 @@ async def stage(
             *("--lines", str(LINES), "--messages-per-second", str(MESSAGES_PER_SECOND), "--symbols", ",".join(symbols)),
         )
         await listening(place.gateway_port, gateway, processes.log("gateway"))
-        async with server(place.api_url, state):
+        async with server(place.api_url, processes.log("server")):
             await bootstrap(settings, Channel.from_environment())
             await deploy(deployments(settings), lambda each: [])
             start_worker(processes)

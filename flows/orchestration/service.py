@@ -34,35 +34,43 @@ class ServerFailed(ChainlakeError):
 
 async def serve(settings: Settings, channel: Channel, api_url: str) -> None:
     """Serve every deployment until cancelled; runs are processes of their own. Raises ServerFailed."""
-    async with server(api_url, Path(settings.state.dir)) as child:
-        made = await bootstrap(settings, channel, with_deployments=False)
-        for line in made.lines:
+    async with server(api_url) as child:
+        made = [each.made() for each in deployments(settings)]
+        for each in made:
+            await each.aapply()
+        for line in (await bootstrap(settings, channel, pool=False)).lines:
             log.info("bootstrap", line=line)
-        serving = asyncio.create_task(aserve(*(each.made() for each in deployments(settings))))
+        # By default schedules are paused when a service stops, and stay so.
+        serving = asyncio.create_task(aserve(*made, pause_on_shutdown=False, limit=None))
         watching = asyncio.create_task(_ended(child))
-        done, left = await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
-        for task in left:
-            task.cancel()
-        for task in done:
-            task.result()
+        try:
+            done, _ = await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            # While the server is still there: what ends tells it so.
+            serving.cancel()
+            watching.cancel()
+            await asyncio.gather(serving, watching, return_exceptions=True)
 
 
 @asynccontextmanager
-async def server(api_url: str, state: Path) -> AsyncIterator["subprocess.Popen[Any] | None"]:
-    """Prefect's server at `api_url`: the one that answers there, else one of our own that ends with the block."""
+async def server(api_url: str, words: Path | None = None) -> AsyncIterator["subprocess.Popen[Any] | None"]:
+    """Prefect's server at `api_url`: the one that answers there, else one of our own that ends with the block.
+
+    Ours writes to the file `words`, by default to where this process does: a service manager keeps and rotates that.
+    """
     if await _healthy(api_url):
         yield None
         return
     place = urlsplit(api_url)
     if place.hostname not in ("127.0.0.1", "localhost"):
         raise ServerFailed(f"no Prefect server answers at {api_url}: start it there, or correct PREFECT_API_URL")
-    words = state / "run_logs" / "prefect_server.log"
-    words.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(place.port)]
-    with words.open("a") as output:
+    with words.open("a") if words else contextlib.nullcontext() as output:
         child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ})  # noqa: S603, ASYNC220
     try:
-        await _until_healthy(api_url, child, words)
+        await _until_healthy(api_url, child)
         yield child
     finally:
         child.terminate()
@@ -80,14 +88,14 @@ async def require(api_url: str) -> None:
         )
 
 
-async def _until_healthy(api_url: str, child: "subprocess.Popen[Any]", words: Path) -> None:
+async def _until_healthy(api_url: str, child: "subprocess.Popen[Any]") -> None:
     for _ in range(START_S * 2):
         if child.poll() is not None:
-            raise ServerFailed(f"Prefect's server ended as it started: see {words}")
+            raise ServerFailed(f"Prefect's server ended as it started, with {child.poll()}: is its port taken?")
         if await _healthy(api_url):
             return
         await asyncio.sleep(0.5)
-    raise ServerFailed(f"Prefect's server did not answer at {api_url} within {START_S} s: see {words}")
+    raise ServerFailed(f"Prefect's server did not answer at {api_url} within {START_S} s: start it again")
 
 
 async def _healthy(api_url: str) -> bool:
@@ -102,4 +110,4 @@ async def _ended(child: "subprocess.Popen[Any] | None") -> None:
     """Return never for a server that is not ours; raise when ours has ended."""
     while child is None or child.poll() is None:
         await asyncio.sleep(1)
-    raise ServerFailed("Prefect's server has ended: see prefect_server.log in the state folder, and start again")
+    raise ServerFailed("Prefect's server has ended: see what it wrote last, and start again")
