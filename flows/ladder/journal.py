@@ -116,7 +116,8 @@ def decided(
     now: datetime,
 ) -> Entry:
     """An entry for a decision of `signed` (``name: reason``). Raises UsageError for one without name or reason."""
-    by, _, reason = (part.strip() for part in signed.partition(":"))
+    # A full-width colon is what a Chinese keyboard gives.
+    by, _, reason = (part.strip() for part in signed.replace("：", ":", 1).partition(":"))
     if not by or not reason:
         raise UsageError(f'{signed!r} says not who and why: write it as "name: reason"')
     days = sorted({day for result in results for day in result.days})
