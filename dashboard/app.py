@@ -54,6 +54,7 @@ def page() -> None:
     day = st.sidebar.selectbox("Trade date", dates["trade_date"].to_list())
     st.sidebar.button("Refresh", on_click=catalog_of.clear)
 
+    show_incidents(catalog)
     show_dates(dates)
     left, right = st.columns(2)
     with left:
@@ -72,6 +73,18 @@ def section(
     """A titled part of the page about `day`."""
     st.subheader(title)
     draw(catalog, day)
+
+
+def show_incidents(catalog: duckdb.DuckDBPyConnection) -> None:
+    """What is wrong now, whichever date it is about."""
+    for incident in queries.open_incidents(catalog).iter_rows(named=True):
+        tell = st.error if incident["severity"] == "severe" else st.warning
+        taken = ", acknowledged" if incident["acknowledged"] else ""
+        words = (
+            f"{incident['cause']} of {incident['trade_date']}{taken}, since {incident['since']:%Y-%m-%d %H:%M} UTC: "
+        )
+        # A dollar sign would begin a formula.
+        tell((words + (incident["detail"] or "")).replace("$", r"\$"))
 
 
 def show_dates(dates: pl.DataFrame) -> None:

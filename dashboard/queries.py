@@ -34,6 +34,17 @@ def trade_dates(catalog: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     ).pl()
 
 
+def open_incidents(catalog: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    """One row per incident that is open: severe ones first, then the oldest; acknowledged ones are marked."""
+    return catalog.execute(
+        """SELECT cause, any_value(severity) AS severity, min(trade_date) AS trade_date, min(changed_at) AS since,
+            arg_min(detail, changed_at) AS detail, bool_or(state = 'acknowledged') AS acknowledged
+        FROM ops.incidents GROUP BY incident_id, cause
+        HAVING NOT bool_or(state = 'closed')
+        ORDER BY any_value(severity) = 'severe' DESC, since, cause"""
+    ).pl()
+
+
 def row_counts(catalog: duckdb.DuckDBPyConnection, day: date) -> pl.DataFrame:
     """One row per table: its rows on `day`."""
     counted = [name for name in tables(catalog) if not name.endswith("_passed") and name != "ops.latest_published"]

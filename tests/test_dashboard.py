@@ -71,6 +71,24 @@ def test_choosing_a_date_an_underlying_and_an_expiry_shows_that_chain(
     assert "stands at 500.00" in texts(app.caption)
 
 
+def test_open_incidents_stand_on_top_and_closed_ones_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = small_lake(tmp_path / "lake")
+    row = {"trade_date": FAILED, "severity": "severe", "changed_at": datetime(2026, 11, 20, 15, tzinfo=UTC)}
+    changes = [
+        row | {"incident_id": "a", "cause": "slot_missed", "state": "opened", "detail": "10:00 of 14"},
+        row | {"incident_id": "b", "cause": "delayed", "state": "opened", "detail": "0.2", "severity": "warning"},
+        row | {"incident_id": "c", "cause": "disk_full", "state": "opened", "detail": "81 %"},
+        row | {"incident_id": "c", "cause": "disk_full", "state": "closed", "detail": None},
+        row
+        | {"incident_id": "b", "cause": "delayed", "state": "acknowledged", "detail": "by Ada", "severity": "warning"},
+    ]
+    own.append("ops/incidents", changes, "incidents", 1)
+    app = page(own.root, monkeypatch)
+    assert [each.value for each in app.error] == ["slot_missed of 2026-11-20, since 2026-11-20 15:00 UTC: 10:00 of 14"]
+    (warning,) = app.warning
+    assert warning.value.startswith("delayed of 2026-11-20, acknowledged, since")
+
+
 def test_a_missing_lake_is_told_with_the_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(str(tmp_path / "nowhere"), monkeypatch)
     assert not app.exception
