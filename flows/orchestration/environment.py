@@ -24,6 +24,8 @@ QUIET = {
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 24 * 3600),
     # SQLite locks while several runs change state at once.
     "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+    # Which run holds a deployment's place outlives a restart of the server: runs in progress would be ended otherwise.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     # A worker that cannot reach its server says so, and does not start one of its own.
     "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
     # A run whose process is gone is noticed after three missed heartbeats.

@@ -114,13 +114,19 @@ async def play(
     days: Sequence[date],
     on_part: Callable[[str], None] = lambda words: None,
     until: datetime | None = None,
+    since: datetime | None = None,
 ) -> list[FlowRun]:
-    """Run `days` (New York, in order), to `until` at most, and give every run that Prefect's scheduler has started.
+    """Run `days` (New York, in order), from `since` to `until` at most, and give every run that the scheduler started.
 
     Raises RehearsalFailed when runs do not end.
     """
     chosen = rehearsed(settings)
-    instants = [each for day in days for each in await instants_of(day, chosen) if until is None or each.at <= until]
+    instants = [
+        each
+        for day in days
+        for each in await instants_of(day, chosen)
+        if (since is None or each.at >= since) and (until is None or each.at <= until)
+    ]
     done: list[FlowRun] = []
     for part in parts(instants):
         first, last = (each.astimezone(NEW_YORK) for each in (part[0].at, part[-1].at))
