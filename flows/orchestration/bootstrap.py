@@ -22,14 +22,22 @@ from pydantic import SecretStr
 
 from flows.duty.alerts import Channel
 from flows.orchestration.deployments import POOL, deploy, deployments
-from flows.orchestration.telling import ALERT_URLS_BLOCK
+from flows.orchestration.due import SKIPPED
+from flows.orchestration.telling import ALERT_URLS_BLOCK, BREACHED
 from ingest.settings import Settings
 
 # Three heartbeats of 30 s.
 SILENT_FOR = timedelta(seconds=90)
 HEARTBEAT = "prefect.flow-run.heartbeat"
-ENDED = tuple(f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled"))
+# Events are called by the name of a state, which flows choose for some of their ends.
+ENDED = tuple(
+    f"prefect.flow-run.{state}" for state in ("Completed", SKIPPED, "Failed", BREACHED, "Crashed", "Cancelled")
+)
+# A busy host takes a quarter of a minute from the worker's claim to the flow's first line.
+BEGINS_WITHIN = timedelta(minutes=5)
+BEGUN = (*ENDED, "prefect.flow-run.Running", "prefect.flow-run.Scheduled")
 CRASH_SILENT = "chainlake: a run without a heartbeat has crashed"
+NEVER_BEGAN = "chainlake: a run that was claimed and never began has crashed"
 LOOK_AT_TROUBLE = "chainlake: look at once when a run failed, crashed or is late"
 NOBODY_WORKS = "chainlake: no worker, or the watchdog does not run"
 # Services that the server itself can alert by, when there is no worker that could: by the scheme of their URL.
@@ -133,6 +141,26 @@ def _automations(watchdog: UUID, alerts: list[ActionTypes]) -> Iterator[Automati
                 state=StateType.CRASHED,
                 name="Crashed",
                 message="no heartbeat for 90 s: its process, worker or host is gone",
+            )
+        ],
+    )
+    yield AutomationCore(
+        name=NEVER_BEGAN,
+        description="Its worker died between taking the run and starting its process.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.Pending"},
+            expect=set(BEGUN),
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=BEGINS_WITHIN,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                name="Crashed",
+                message="claimed by a worker and not begun within 5 minutes: the worker is gone",
             )
         ],
     )

@@ -24,6 +24,8 @@ from ingest.sessions import NEW_YORK, Session, session_on
 from ingest.settings import Settings, load
 
 NO_SESSION = "no session of XNYS"
+# The end of a run that had nothing to do.
+SKIPPED = "Skipped"
 LONGEST_WAIT_S = 30
 
 
@@ -76,7 +78,7 @@ async def pipeline_clock(settings: Settings) -> Clock:
 
 def skipped(reason: str) -> State[Any]:
     """The end of a run that had nothing to do."""
-    return Completed(name="Skipped", message=reason)
+    return Completed(name=SKIPPED, message=reason)
 
 
 def seeking_broker(clock: Clock, until: datetime) -> AsyncRetrying:
