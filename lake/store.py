@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import structlog
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -38,6 +38,9 @@ TABLE_CONFIGURATION = {
     # Eight days longer than `as_of_days`: at the horizon the publication before it answers.
     "delta.logRetentionDuration": "interval 68 days",
 }
+# After each commit deltalake lists the whole log, to see what of it is too old: 7 ms for a thousand commits. `compact`
+# cleans up instead (lake.vacuum.tidy_log).
+AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 # Key of a Delta commit that tells which trade dates it replaced.
 REPLACED_DATES = "chainlake.trade_dates"
 # Key that tells, as a JSON object, the underlyings by earlier date that corporate actions restated in it.
@@ -205,6 +208,7 @@ class Lake:
                 # A table of an older version gets the columns that it lacks.
                 schema_mode="merge",
                 writer_properties=HOT_FILES,
+                post_commithook_properties=AFTER_COMMIT,
                 commit_properties=CommitProperties(
                     app_transactions=[Transaction(app_id, attempt)],
                     max_commit_retries=30,
@@ -240,6 +244,7 @@ class Lake:
                 predicate=f"trade_date IN ({', '.join(repr(day) for day in listed)})",
                 schema_mode="merge",
                 writer_properties=daily_files(reader.schema.names),
+                post_commithook_properties=AFTER_COMMIT,
                 commit_properties=CommitProperties(custom_metadata={REPLACED_DATES: ",".join(listed), **note}),
             )
 

@@ -1,7 +1,13 @@
-"""Six writers, two maintainers, a rewriter as dbt is one, and four readers at once: no row is lost or doubled."""
+"""Six writers, two maintainers, dbt and four readers at once: no row is lost or doubled, and no reader disturbed.
+
+First with a rewriter in dbt's place, which replaces a date far oftener than dbt can; then with real builds.
+"""
 
 import multiprocessing
 from collections import Counter
+from collections.abc import Sequence
+from datetime import date
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -9,14 +15,17 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from flows.models import build
 from lake import storage
+from lake.catalog import open_catalog
 from lake.compaction import compact, due
 from lake.duck import connect
 from lake.lock import MaintainerBusy, maintainer
 from lake.store import Lake
 from lake.vacuum import tidy_log
 from tests.lake.conftest import ObjectStore
-from tests.lake.maintained import HOT_FROM, OLD, RECENT, TABLE, TODAY, append, bare_lake
+from tests.lake.maintained import CREATED, HOT_FROM, OLD, RECENT, TABLE, TODAY, append, bare_lake
+from tests.models.rows import LATER, Day, contract, write_seeds
 
 pytestmark = pytest.mark.long
 
@@ -80,6 +89,18 @@ def read(root: str, enough: Event) -> None:
             last = generation
 
 
+def all_at_once(busy: Sequence[BaseProcess], others: Sequence[BaseProcess], enough: Event) -> None:
+    """Run all of them until the `busy` ones have ended; each has to end well."""
+    for process in (*others, *busy):
+        process.start()
+    for process in busy:
+        process.join(600)
+    enough.set()
+    for process in others:
+        process.join(60)
+    assert [process.exitcode for process in (*busy, *others)] == [0] * (len(busy) + len(others))
+
+
 def options(root: str) -> dict[str, str] | None:
     found = storage.delta_options(root)
     # polars takes a number where deltalake takes a text.
@@ -99,19 +120,89 @@ def test_all_at_once_lose_nothing_double_nothing_and_disturb_no_reader(
     busy.append(processes.Process(target=rewrite, args=(root,)))
     others = [processes.Process(target=maintain, args=(root, enough)) for _ in range(2)]
     others += [processes.Process(target=read, args=(root, enough)) for _ in range(4)]
-    for process in (*others, *busy):
-        process.start()
-    for process in busy:
-        process.join(240)
-    enough.set()
-    for process in others:
-        process.join(60)
-    assert [process.exitcode for process in (*busy, *others)] == [0] * (len(busy) + len(others))
+    all_at_once(busy, others, enough)
     with connect(root=root) as connection:
         conids = connection.execute(f"select conid from delta_scan('{lake.uri(TABLE)}') order by conid").fetchall()
         assert [conid for (conid,) in conids] == list(range(-A_BATCH, WRITERS * BATCHES * A_BATCH))
         last = connection.execute(f"select distinct generation from delta_scan('{lake.uri(DAILY)}')").fetchall()
         assert last == [(GENERATIONS - 1,)]
     table = lake.table(TABLE)
+    assert table is not None
+    assert any(commit["operation"] == "OPTIMIZE" for commit in table.history())
+
+
+# -- with dbt itself ---------------------------------------------------------------------------------------------------
+
+BUILT, CONTRACTS, BUILDS = date(2014, 6, 6), 4, 2
+
+
+def record(root: str, folder: Path) -> Lake:
+    """A lake with one day of raw rows, of which dbt makes `CONTRACTS` x 14 intraday rows and `CONTRACTS` daily ones."""
+    lake = Lake.create(root, "simulated", CREATED)
+    write_seeds(folder / "config")
+    day, contracts = Day(lake, BUILT), [contract(conid, strike=600.0 + conid) for conid in range(1, CONTRACTS + 1)]
+    day.open(*contracts)
+    for slot in range(14):
+        day.write("raw/option_quotes", [day.quote(each, slot) for each in contracts])
+    day.write("raw/underlying_quotes", [day.underlying("AAPL", 13)])
+    return lake
+
+
+def build_with_dbt(root: str, folder: str, builds: int) -> None:
+    for _ in range(builds):
+        build(root, [BUILT], seeds=Path(folder) / "config", state=Path(folder) / "state", as_of=LATER)
+
+
+def write_until(root: str, number: int, enough: Event) -> None:
+    """Append batch after batch, to the table that dbt reads too."""
+    lake, batch = Lake(root, "simulated"), 0
+    while not enough.wait(0.02):
+        first = (number * 100_000 + batch) * A_BATCH
+        append(lake, RECENT if batch % 2 else OLD, range(first, first + A_BATCH), f"writer-{number}/{batch}")
+        batch += 1
+
+
+def read_models(root: str, enough: Event) -> None:
+    """Look at what dbt made, by the catalog and by polars: it is there as a whole, and always the same."""
+    scanned = pl.scan_delta(f"{root}/clean/daily_clean", storage_options=options(root))
+    with open_catalog(root) as catalog:
+        first = catalog.execute("FROM clean.daily_clean ORDER BY conid").fetchall()
+        while not enough.is_set():
+            assert catalog.execute("FROM clean.daily_clean ORDER BY conid").fetchall() == first
+            assert catalog.execute("SELECT count(asof_ts) FROM clean.intraday").fetchone() == (CONTRACTS * 14,)
+            assert scanned.select(pl.len()).collect().item() == CONTRACTS
+            found = catalog.execute("SELECT ingest_id FROM raw.open_interest").fetchall()
+            assert set(Counter(app_id for (app_id,) in found).values()) <= {A_BATCH}
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("place", ["disk", "store"])
+def test_builds_of_dbt_among_writers_maintainers_and_readers_make_the_same_rows(
+    tmp_path: Path, in_store: ObjectStore, place: str
+) -> None:
+    root = str(tmp_path / "lake") if place == "disk" else in_store.new_root()
+    lake = record(root, tmp_path)
+    alone = processes.Process(target=build_with_dbt, args=(root, str(tmp_path), 1))
+    alone.start()
+    alone.join(600)
+    assert alone.exitcode == 0
+    before = {name: lake.version(name) for name in ("clean/daily_clean", "clean/intraday")}
+    enough = processes.Event()
+    dbt = processes.Process(target=build_with_dbt, args=(root, str(tmp_path), BUILDS))
+    others = [processes.Process(target=write_until, args=(root, number, enough)) for number in range(WRITERS)]
+    others += [processes.Process(target=maintain, args=(root, enough)) for _ in range(2)]
+    others += [processes.Process(target=read_models, args=(root, enough)) for _ in range(4)]
+    all_at_once([dbt], others, enough)
+    for name, version in before.items():
+        assert version is not None
+        assert len(list(lake.commits_from(name, version + 1))) >= BUILDS
+    with connect(root=root) as connection:
+        found = connection.execute(f"select ingest_id from delta_scan('{lake.uri(TABLE)}')").fetchall()
+        batches = Counter(app_id for (app_id,) in found)
+        assert set(batches.values()) == {A_BATCH}
+        assert {app_id.partition("/")[0] for app_id in batches} == {f"writer-{number}" for number in range(WRITERS)}
+        written = [int(app_id.partition("/")[2]) for app_id in batches if app_id.startswith("writer-0/")]
+        assert sorted(written) == list(range(len(written)))
+    table = lake.table("raw/option_quotes")
     assert table is not None
     assert any(commit["operation"] == "OPTIMIZE" for commit in table.history())
