@@ -21,7 +21,7 @@ IMAGES = Path(__file__).parent / "images"
 DAY = date(2026, 11, 27)
 SYMBOLS = ("AAPL", "MSFT")
 SPEED = 60
-SIZE = {"width": 1440, "height": 900}
+SIZE = {"width": 1440, "height": 1000}
 # Nothing that a browser would ask elsewhere.
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -73,7 +73,7 @@ async def photograph(url: str, slot_run: str) -> None:
         browser = await playwright.chromium.launch(executable_path=browser_path, args=list(FLAGS))
         page = await browser.new_page(viewport=SIZE)
         pages = {"/deployments": "prefect-deployments.png", f"/runs/flow-run/{slot_run}": "prefect-run.png"}
-        pages |= {f"/artifacts/key/{key}": file for key, file in PAGES.items()}
+        pages |= {f"/artifacts/artifact/{await latest(key)}": file for key, file in PAGES.items()}
         for path, file in pages.items():
             await page.goto(url + path)
             await page.wait_for_load_state("networkidle")
@@ -82,6 +82,19 @@ async def photograph(url: str, slot_run: str) -> None:
             await page.screenshot(path=IMAGES / file)
             print(f"{path}: {IMAGES / file}", flush=True)
         await browser.close()
+
+
+async def latest(key: str) -> str:
+    """The id of the newest artifact of a key."""
+    from prefect import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+    from prefect.client.schemas.sorting import ArtifactSort
+
+    async with get_client() as client:
+        found = await client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])), sort=ArtifactSort.CREATED_DESC, limit=1
+        )
+    return str(found[0].id)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A simulated week by the real Prefect: ``make rehearsal-week`` writes docs/rehearsal-week.md.
 
-Five sessions with a holiday, an early close and a week-end between them, 50 underlyings, and the morning after: every
+Five sessions with an early close, a holiday and a week-end between them (which are left out, as nothing runs then), 50 underlyings, and the morning after: every
 run is started by Prefect's own scheduler and done by a worker, against a simulated gateway whose clock goes 60 times as
 fast. The report holds what the lake says of the week, and what Prefect says of the runs.
 """
@@ -51,7 +51,7 @@ def rehearse(lake: Path) -> list[dict[str, Any]]:
     symbols = ",".join(each.symbol for each in read_universe(load().universe.file)[:UNDERLYINGS])
     command = [
         *(sys.executable, "-m", "flows.cli", "ops", "rehearse", "--date", str(FIRST), "--days", str(DAYS)),
-        *("--until", UNTIL, "--symbols", symbols, "--speed", str(SPEED), "--lake", str(lake), "--json"),
+        *("--until", UNTIL, "--skip-idle", "--symbols", symbols, "--speed", str(SPEED), "--lake", str(lake), "--json"),
     ]
     done = subprocess.run(command, env={**os.environ, **FILTERS}, stdout=subprocess.PIPE, text=True)
     if not done.stdout.strip():

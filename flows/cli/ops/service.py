@@ -18,6 +18,8 @@ from flows.orchestration.environment import API_URL, prefect_environment
 from flows.progress import status
 from flows.repair import lacks
 from flows.steps import Workplace
+from flows.timetable import plan
+from ingest.errors import UsageError
 from ingest.settings import load
 from ingest.universe import choose, read_universe, write_universe
 from lake.store import Lake
@@ -102,6 +104,9 @@ def rehearse_(
     until: Annotated[
         str | None, typer.Option("--until", help="Leave out what is due later, New York: '2026-11-30 09:10'.")
     ] = None,
+    skip_idle: Annotated[
+        bool, typer.Option("--skip-idle", help="Leave out days on which nothing is planned, such as holidays.")
+    ] = False,
     speed: Annotated[float, typer.Option(min=1, max=120, help="Market seconds a second.")] = 60,
 ) -> None:
     """Let a real Prefect server and worker run days of the schedule in minutes, against a simulated gateway.
@@ -116,6 +121,10 @@ def rehearse_(
     settings = replace(given, lake=lake).settings()
     chosen = o.symbols_from(symbols)
     first = o.date_from("--date", date)
+    calendar = [first + timedelta(days=k) for k in range(days)]
+    played = [day for day in calendar if not skip_idle or plan(day, settings)]
+    if not played:
+        raise UsageError(f"nothing is planned on {first}, or on the {days} days from it: choose other days")
     end = o.instant_from("--until", until) if until else None
     write_universe(choose(read_universe(settings.universe.file), chosen), Path(settings.state.dir) / "universe.csv")
     os.environ["CHAINLAKE_UNIVERSE__FILE"] = str((Path(settings.state.dir) / "universe.csv").resolve())
@@ -125,11 +134,7 @@ def rehearse_(
 
     show.line(f"Prefect's page is {api_url.removesuffix('/api')} until the rehearsal ends")
     with status("rehearsal") as say:
-        runs = o.run(
-            lambda: rehearsal.rehearse(
-                load(), [first + timedelta(days=k) for k in range(days)], chosen, speed, api_url, say, end
-            )
-        )
+        runs = o.run(lambda: rehearsal.rehearse(load(), played, chosen, speed, api_url, say, end))
     rows = [
         {"run": run.name, "state": run.state_name, "seconds": round(run.total_run_time.total_seconds(), 1)}
         | {"message": run.state.message if run.state else None}
