@@ -1,8 +1,9 @@
 """A simulated week by the real Prefect: ``make rehearsal-week`` writes docs/rehearsal-week.md.
 
-Five sessions with an early close, a holiday and a week-end between them (which are left out, as nothing runs then), 50 underlyings, and the morning after: every
-run is started by Prefect's own scheduler and done by a worker, against a simulated gateway whose clock goes 60 times as
-fast. The report holds what the lake says of the week, and what Prefect says of the runs.
+Five sessions, one of them with an early close, 50 underlyings, and the morning after. Every run is started by Prefect's
+own scheduler and done by a worker, against a simulated gateway whose clock goes 60 times as fast. The holiday and the
+Saturday in between are left out, as nothing is planned then. The report holds what the lake says of the week, and what
+Prefect says of the runs.
 """
 
 import json
