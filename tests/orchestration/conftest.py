@@ -24,12 +24,13 @@ T = TypeVar("T")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server that is empty as yet; this process is its client, and so are those that it starts."""
     state = tmp_path_factory.mktemp("state")
+    (state / "prefect").mkdir()
     url = f"http://127.0.0.1:{free_port()}/api"
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
         for name, value in prefect_environment(state, url).items():
             patch.setenv(name, value)
         patch.delenv("CHAINLAKE_ALERT_URLS", raising=False)
-        running = server(url, state)
+        running = server(url, state / "prefect_server.log")
         runner.run(running.__aenter__())
         try:
             # Prefect has read its environment when it was imported.

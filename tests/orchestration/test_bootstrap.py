@@ -129,7 +129,7 @@ async def test_bootstrap_twice_makes_nothing_twice(api: str) -> None:
     assert await inventory(api) == before
     assert len(before["deployments"]) == len(deployments(SETTINGS))
     assert [line for line in before["automations"] if line.startswith("not Chainlake's")]
-    assert len(before["automations"]) == 4
+    assert len(before["automations"]) == 5
     assert not any(line.endswith(" made") for line in again)
     # Schedules are written anew, and the runs that they had planned with them.
     day = coming()
