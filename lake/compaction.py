@@ -83,7 +83,7 @@ def due(lake: Lake, today: date, hot_from: date, same_day: bool = False) -> list
 
     Dates from `hot_from` on are hot: they are due when they have more than one small file. Older ones, of what was
     captured, are due until they lie sorted and in zstd, which their Parquet footers tell. Days of models are written
-    sorted and encoded (`lake.files.daily_files`), and stay so: see ADR 0013. The day that is `today` (New York) is
+    sorted and encoded (`lake.files.daily_files`), and stay so: see ADR 0014. The day that is `today` (New York) is
     left alone unless `same_day`.
     """
     hot: list[Due] = []

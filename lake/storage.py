@@ -107,6 +107,19 @@ def require_reachable(root: str) -> None:
             _folders(*_store(root))
 
 
+def require_writable(root: str, name: str) -> None:
+    """Raise LakeError when the folder of table `name`, or of its log, may not be written: deltalake panics there."""
+    if is_object_store(root):
+        return
+    for folder in (Path(root) / name, Path(root) / name / "_delta_log"):
+        if folder.exists() and not os.access(folder, os.W_OK):
+            reason = "Read-only file system" if os.statvfs(folder).f_flag & os.ST_RDONLY else "Permission denied"
+            raise LakeError(
+                f"{folder} may not be written ({reason}): nothing that was committed is lost; make it writable, then "
+                "run the same command again"
+            )
+
+
 # -- small objects -----------------------------------------------------------------------------------------------------
 
 

@@ -190,7 +190,8 @@ class Lake:
         """Append `rows` to a raw or ops table exactly once for (`app_id`, `attempt`).
 
         Returns False, and writes nothing, when that attempt or a later one is already there. A row may leave out
-        columns that are not required. Conflicts with concurrent writers are retried on a fresh handle.
+        columns that are not required. Conflicts with concurrent writers are retried on a fresh handle. Raises LakeError
+        when the table's folder may not be written.
         """
         spec = BY_NAME[name]
         table = self._handle(name)
@@ -200,6 +201,7 @@ class Lake:
             return False
         if not rows:
             return True
+        storage.require_writable(self.root, name)
         with storage.explained(self.root):
             write_deltalake(
                 table,
@@ -236,6 +238,7 @@ class Lake:
         self._make(name, reader.schema, "trade_date")
         listed = [day.isoformat() for day in sorted(set(dates))]
         table = self._handle(name)
+        storage.require_writable(self.root, name)
         with storage.explained(self.root):
             write_deltalake(
                 table,

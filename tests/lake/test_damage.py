@@ -90,6 +90,25 @@ def test_a_folder_without_write_permission_is_named(tmp_path: Path) -> None:
     assert len(conids(lake)) == 60
 
 
+def test_a_file_system_that_became_read_only_is_said_and_nothing_is_lost(small_disk: Path) -> None:
+    """As a disk becomes when the kernel finds it broken; root may not write there either."""
+    lake = with_days(small_disk, DAY)
+    before = conids(lake)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    try:
+        with pytest.raises(Exception, match=r"Read-only file system|os error 30"):
+            append(lake, NEXT, range(3))
+        assert conids(lake) == before
+        done = chainlake("compact", "--lake", lake.root)
+        assert done.returncode in (1, 2)
+        assert done.stderr.count("\n") == 1
+        assert "Read-only file system" in done.stderr
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    append(lake, NEXT, range(100, 103))
+    assert len(conids(lake)) == len(before) + 3
+
+
 def test_a_data_file_that_was_cut_short_is_named_and_the_other_dates_can_be_read(tmp_path: Path) -> None:
     lake = with_days(tmp_path, DAY, NEXT)
     table = DeltaTable(lake.uri(TABLE))
