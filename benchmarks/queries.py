@@ -7,9 +7,9 @@ at other dates, written as dbt writes. In one run, the five commonest questions,
 - the same rows in the same order as tables of a DuckDB database file;
 - the same rows as hive-partitioned Parquet, one folder a trade date;
 
-and the data files of the lake that each reads, out of those that its table has. Latencies are the least of warm runs
-on open connections, in turns, so that other work on the host meets all three; CPU is told beside them. The long target
-is ``--days 60``: 60 million intraday rows and some 15 GB of disk.
+and the data files of the lake that each macro opens, out of those that its table has. Latencies are the least of warm
+runs on open connections, in turns, so that other work on the host meets all three; CPU is told beside them. The long
+target is ``--days 60``: 60 million intraday rows and some 15 GB of disk.
 """
 
 import argparse
@@ -50,6 +50,25 @@ def questions(day: date, first: date) -> dict[str, str]:
         "open interest by strike": f"FROM open_interest_by_strike(DATE '{day}', '{TICKER}')",
         "contract, slot by slot": f"FROM contract_slots('{TICKER}', {conid}, since := DATE '{first}')",
     }
+
+
+def every_macro(catalog: duckdb.DuckDBPyConnection, day: date, first: date) -> dict[str, str]:
+    """A call of each macro that reads a chain, for one day or, where it spans days, for all."""
+    conid = 1000 + 42 * generated_lake.A_CHAIN + 150
+    asked = (
+        f"SELECT adjusted_contract_key FROM clean.daily_adjusted WHERE trade_date = DATE '{day}' AND conid = {conid}"
+    )
+    ((key,),) = catalog.execute(asked).fetchall()
+    at_slot, at_close = f"DATE '{day}', 5, '{TICKER}'", f"DATE '{day}', '{TICKER}'"
+    arguments = {
+        "smile": f"{at_slot}, DATE '{day}' + 60",
+        "smile_close": f"{at_close}, DATE '{day}' + 60",
+        "contract_history": f"'{TICKER}', {conid}, since := DATE '{first}'",
+        "contract_slots": f"'{TICKER}', {conid}, since := DATE '{first}'",
+        "adjusted_history": f"'{key}', since := DATE '{first}'",
+    }
+    others = {macro.name: at_slot if "slot" in macro.parameters else at_close for macro in MACROS if macro.is_table}
+    return {name: f"FROM {name}({given})" for name, given in (others | arguments).items()}
 
 
 def with_macros(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
@@ -175,6 +194,8 @@ def report(lake: Lake, dates: list[date], folder: Path) -> None:
             flush=True,
         )
     print(f"data files: { {name: files_of(lake, name) for name in TABLES} }")
+    opened = {name: files_read(stores["lake"], sql) for name, sql in every_macro(stores["lake"], day, first).items()}
+    print(f"files opened by macro: {opened}")
     sizes = {name: size_of(lake.uri(name)) for name in TABLES[1:]}
     whole = (folder / "native.duckdb").stat().st_size
     print(f"MB: lake { {name: round(size / 1e6) for name, size in sizes.items()} }, "
