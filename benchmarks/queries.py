@@ -8,13 +8,15 @@ at other dates, written as dbt writes. In one run, the five commonest questions,
 - the same rows as hive-partitioned Parquet, one folder a trade date;
 
 and the data files of the lake that each macro opens, out of those that its table has. Latencies are the least of warm
-runs on open connections, in turns, so that other work on the host meets all three; CPU is told beside them. The long
-target is ``--days 60``: 60 million intraday rows and some 15 GB of disk.
+runs on open connections, the mean of five underlyings, in turns, so that other work on the host meets all three; CPU is
+told beside them. The long target is ``--days 60``: 60 million intraday rows and some 15 GB of disk.
 """
 
 import argparse
+import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -33,38 +35,44 @@ from lake.store import Lake
 
 FIRST = date(2026, 3, 2)
 TABLES = ("raw/sessions", "clean/intraday", "clean/daily_clean", "clean/daily_adjusted")
-REPEATS = 25
+REPEATS = 15
 # Days that dbt builds; it takes longer over one than a copy does.
 BUILT = 5
 CAST = {"date": "DATE", "timestamp": "TIMESTAMPTZ"}
-TICKER = "U042"
+# Underlyings by their place in the order of the rows: where one stands in its row group decides what it costs.
+PLACES = (0.05, 0.29, 0.5, 0.72, 0.95)
 
 
-def questions(day: date, first: date) -> dict[str, str]:
-    """The five commonest questions."""
-    conid = 1000 + 42 * generated_lake.A_CHAIN + 150
+def asked(number: int) -> tuple[str, int]:
+    """An underlying by its number, and one of its contracts."""
+    return f"U{number:03d}", 1000 + number * generated_lake.A_CHAIN + 150
+
+
+def questions(day: date, first: date, number: int) -> dict[str, str]:
+    """The five commonest questions, of one underlying."""
+    ticker, conid = asked(number)
     return {
-        "chain at a slot": f"FROM chain(DATE '{day}', 5, '{TICKER}')",
-        "smile at the close": f"FROM smile_close(DATE '{day}', '{TICKER}', DATE '{day}' + 60)",
-        "term structure at a slot": f"FROM term_structure(DATE '{day}', 5, '{TICKER}')",
-        "open interest by strike": f"FROM open_interest_by_strike(DATE '{day}', '{TICKER}')",
-        "contract, slot by slot": f"FROM contract_slots('{TICKER}', {conid}, since := DATE '{first}')",
+        "chain at a slot": f"FROM chain(DATE '{day}', 5, '{ticker}')",
+        "smile at the close": f"FROM smile_close(DATE '{day}', '{ticker}', DATE '{day}' + 60)",
+        "term structure at a slot": f"FROM term_structure(DATE '{day}', 5, '{ticker}')",
+        "open interest by strike": f"FROM open_interest_by_strike(DATE '{day}', '{ticker}')",
+        "contract, slot by slot": f"FROM contract_slots('{ticker}', {conid}, since := DATE '{first}')",
     }
 
 
 def every_macro(catalog: duckdb.DuckDBPyConnection, day: date, first: date) -> dict[str, str]:
     """A call of each macro that reads a chain, for one day or, where it spans days, for all."""
-    conid = 1000 + 42 * generated_lake.A_CHAIN + 150
-    asked = (
+    ticker, conid = asked(1)
+    query = (
         f"SELECT adjusted_contract_key FROM clean.daily_adjusted WHERE trade_date = DATE '{day}' AND conid = {conid}"
     )
-    ((key,),) = catalog.execute(asked).fetchall()
-    at_slot, at_close = f"DATE '{day}', 5, '{TICKER}'", f"DATE '{day}', '{TICKER}'"
+    ((key,),) = catalog.execute(query).fetchall()
+    at_slot, at_close = f"DATE '{day}', 5, '{ticker}'", f"DATE '{day}', '{ticker}'"
     arguments = {
         "smile": f"{at_slot}, DATE '{day}' + 60",
         "smile_close": f"{at_close}, DATE '{day}' + 60",
-        "contract_history": f"'{TICKER}', {conid}, since := DATE '{first}'",
-        "contract_slots": f"'{TICKER}', {conid}, since := DATE '{first}'",
+        "contract_history": f"'{ticker}', {conid}, since := DATE '{first}'",
+        "contract_slots": f"'{ticker}', {conid}, since := DATE '{first}'",
         "adjusted_history": f"'{key}', since := DATE '{first}'",
     }
     others = {macro.name: at_slot if "slot" in macro.parameters else at_close for macro in MACROS if macro.is_table}
@@ -111,10 +119,19 @@ class Cost(NamedTuple):
 
     wall: float
     cpu: float
-    rows: int
+    rows: float
 
 
-def costs(stores: dict[str, duckdb.DuckDBPyConnection], sql: str) -> dict[str, Cost]:
+def costs(stores: dict[str, duckdb.DuckDBPyConnection], queries: Sequence[str]) -> dict[str, Cost]:
+    """What queries cost on each of `stores` on average."""
+    each = [cost_of(stores, sql) for sql in queries]
+    return {
+        store: Cost(*(statistics.mean(values) for values in zip(*(cost[store] for cost in each), strict=True)))
+        for store in stores
+    }
+
+
+def cost_of(stores: dict[str, duckdb.DuckDBPyConnection], sql: str) -> dict[str, Cost]:
     """What a query costs on each of `stores`, asked in turns."""
     found: dict[str, list[Cost]] = {store: [] for store in stores}
     for _ in range(REPEATS):
@@ -175,21 +192,22 @@ def copy(lake: Lake, connection: duckdb.DuckDBPyConnection, name: str, day: date
     lake.replace_dates(name, rows, [to])
 
 
-def report(lake: Lake, dates: list[date], folder: Path) -> None:
+def report(lake: Lake, dates: list[date], folder: Path, contracts: int) -> None:
     """Measure and print."""
     stores = {
         "lake": open_catalog(lake.root),
         "native": native(lake, folder / "native.duckdb"),
         "hive": hive(lake, folder / "hive"),
     }
-    day, first = dates[len(dates) // 2], dates[0]
-    for question, sql in questions(day, first).items():
-        cost = costs(stores, sql)
+    day, first, underlyings = dates[len(dates) // 2], dates[0], contracts // generated_lake.A_CHAIN
+    by_place = [questions(day, first, int(place * underlyings)) for place in PLACES]
+    for question, sql in by_place[0].items():
+        cost = costs(stores, [each[question] for each in by_place])
         (rows,) = {each.rows for each in cost.values()}
         told = ", ".join(f"{store} {each.wall:.1f} ms (CPU {each.cpu:.1f})" for store, each in cost.items())
         lake_, native_ = cost["lake"], cost["native"]
         print(
-            f"{question} ({rows} rows): {told}; lake = {lake_.wall / native_.wall:.2f} x native "
+            f"{question} ({rows:.0f} rows): {told}; lake = {lake_.wall / native_.wall:.2f} x native "
             f"(CPU {lake_.cpu / native_.cpu:.2f} x); {files_read(stores['lake'], sql)} files read",
             flush=True,
         )
@@ -215,7 +233,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="chainlake-queries-") as name:
         folder = Path(name)
         lake, dates = made(folder, arguments.contracts, arguments.days)
-        report(lake, dates, folder)
+        report(lake, dates, folder, arguments.contracts)
 
 
 if __name__ == "__main__":
