@@ -269,6 +269,7 @@ def test_a_given_price_is_the_level_and_a_given_id_is_kept() -> None:
     assert 0.7 * 180 < float(np.exp(np.mean(np.log(closes)))) < 1.4 * 180
 
 
+@pytest.mark.long
 def test_every_listed_contract_has_its_own_id_which_lasts() -> None:
     world = SyntheticWorld([UnderlyingSpec(f"S{number}") for number in range(40)])
     friday, monday = datetime(2026, 11, 20, 15, tzinfo=UTC), datetime(2026, 11, 23, 15, tzinfo=UTC)

@@ -286,6 +286,7 @@ def test_a_doubling_by_another_program_is_undone_at_once_and_said(
     assert compacted(lake) == []
 
 
+@pytest.mark.long
 def test_a_doubling_that_others_have_built_on_is_named_with_the_command_that_undoes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, duck: duckdb.DuckDBPyConnection
 ) -> None:
@@ -321,6 +322,7 @@ def compact_for_ever(lake: Lake, begun: Event) -> None:
             list(compact(lake, due(lake, TODAY, HOT_FROM), hold))
 
 
+@pytest.mark.long
 def test_a_maintainer_that_is_killed_leaves_a_whole_table_and_the_next_finishes(
     tmp_path: Path, duck: duckdb.DuckDBPyConnection
 ) -> None:

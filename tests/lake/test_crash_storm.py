@@ -215,6 +215,7 @@ def storm(folder: Path, duck: duckdb.DuckDBPyConnection, kills: int) -> Storm:
     return raging
 
 
+@pytest.mark.long
 def test_ten_kills_lose_nothing_and_double_nothing(tmp_path: Path, duck: duckdb.DuckDBPyConnection) -> None:
     raged = storm(tmp_path, duck, 10)
     assert raged.batch > 0

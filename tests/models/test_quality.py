@@ -240,6 +240,7 @@ def test_a_jump_of_a_stock_is_no_split(market: Market) -> None:
     assert market.lake.one(f"{flagged} and list_has_any(data_quality_flag, {list(RULES)})") == 0
 
 
+@pytest.mark.long
 def test_recorded_days_have_the_faults_that_a_second_opinion_finds(
     small_lake: Callable[[str], SmallLake], shared_data: Path
 ) -> None:

@@ -18,6 +18,8 @@ SPLIT = {"symbol": "AAPL", "event_type": "split", "effective_date": "2014-06-09"
 RETIRED = ("raw/option_quotes", "raw/underlying_quotes", "clean/intraday")
 LEFT = tuple(sorted(set(MODELLED) - {"clean/intraday"}))
 
+pytestmark = pytest.mark.long
+
 
 @dataclass(frozen=True)
 class Retired:
