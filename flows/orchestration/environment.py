@@ -26,6 +26,8 @@ QUIET = {
     "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
     # Which run holds a deployment's place outlives a restart of the server: runs in progress would be ended otherwise.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    # After a downtime the slot that is open waits for the stale ones before it: not half a minute for each.
+    "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
     # A worker that cannot reach its server says so, and does not start one of its own.
     "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
     # A run whose process is gone is noticed after three missed heartbeats.
