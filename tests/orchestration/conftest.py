@@ -4,9 +4,11 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import pytest
+from prefect.context import _temporary_global_settings_context, get_settings_context
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_ENABLED, temporary_settings
@@ -33,13 +35,21 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         running = server(url, state / "prefect_server.log")
         runner.run(running.__aenter__())
         try:
-            # Prefect has read its environment when it was imported.
-            with temporary_settings({PREFECT_API_URL: url, PREFECT_SERVER_EPHEMERAL_ENABLED: False}):
+            with client_of(url):
                 yield url
                 # Otherwise they seek the server at the end of this process.
                 runner.run(_drained())
         finally:
             runner.run(running.__aexit__(None, None, None))
+
+
+@contextmanager
+def client_of(url: str) -> Iterator[None]:
+    """Let this process be a client of a server: Prefect has read its environment when it was imported."""
+    settings = {PREFECT_API_URL: url, PREFECT_SERVER_EPHEMERAL_ENABLED: False}
+    # As prefect_test_harness does: threads that have no settings of their own would start a server each.
+    with temporary_settings(settings), _temporary_global_settings_context(get_settings_context()):
+        yield
 
 
 async def _drained() -> None:
