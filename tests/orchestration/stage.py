@@ -118,10 +118,10 @@ class Stage:
 
         assert await until(answers, bool), (self.folder / "server.log").read_text()[-2000:]
 
-    def start_worker(self) -> None:
+    def start_worker(self, **more: str) -> None:
         """Start a worker whose captures are slow."""
         arguments = ("-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process")
-        self.start("worker", *arguments, **SLOW)
+        self.start("worker", *arguments, **{**SLOW, **more})
 
     def kill(self, name: str, how: signal.Signals) -> None:
         """Send a signal to one process, and wait until it is gone."""

@@ -181,6 +181,25 @@ async def test_a_slot_in_progress_outlives_the_server(stage: Stage, how: signal.
     await goes_on(stage, session, then)
 
 
+async def test_a_long_capture_keeps_its_place_over_a_restart_of_the_server(stage: Stage) -> None:
+    """A run renews its hold on its place every 225 s, and is ended by Prefect when the server knows nothing of it."""
+    session = await stage.day(date(2025, 11, 14))
+    slot = session.slots[2]
+    stage.kill("worker", TERM)
+    stage.start_worker(CHAINLAKE_IB__MESSAGES_PER_SECOND="0.2", CHAINLAKE_ACQUISITION__CONTRACT_TIMEOUT_S="60")
+    run = await stage.slot_half_captured(session, slot)
+    began = (await stage.state(run)).start_time
+    stage.kill("server", KILL)
+    await stage.start_server()
+    ended = await stage.ended(run, 600)
+    assert ended.state_name == "Completed", (ended.state, stage.tail("worker"))
+    assert await says_what_is_missing(stage, session, slot) == 0
+    assert began
+    assert ended.end_time
+    assert (ended.end_time - began).total_seconds() > 240
+    stage.kill("worker", TERM)
+
+
 async def test_after_two_slots_without_a_server_the_stale_ones_are_refused_and_the_current_one_is_captured(
     stage: Stage,
 ) -> None:
