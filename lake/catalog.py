@@ -263,8 +263,9 @@ def _lock(connection: duckdb.DuckDBPyConnection, root: str) -> None:
     # GLOBAL, so that cursors of the connection have the settings too.
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET GLOBAL python_enable_replacements = false")
-    # Files are never written twice, so a footer once read stays true. A column is read at once, not page by page.
+    # Files are never written twice, so what was once read of one stays true. A column is read at once, not by pages.
     connection.execute("SET GLOBAL parquet_metadata_cache = true")
+    connection.execute("SET GLOBAL validate_external_file_cache = 'NO_VALIDATION'")
     connection.execute("SET GLOBAL prefetch_all_parquet_files = true")
     # By default a query that does not fit in memory writes to .tmp in the working directory.
     spill = Path(tempfile.gettempdir()) / f"chainlake-{uuid4().hex}"
