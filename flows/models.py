@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -52,6 +52,10 @@ class Runner(Protocol):
     def invoke(self, args: list[str]) -> "dbtRunnerResult":
         """Run the command `args`."""
         ...
+
+
+# Makes a runner of the parsed project.
+RunnerOf = Callable[[Any], Runner]
 
 
 class ModelError(Exception):
@@ -121,15 +125,15 @@ def build(
     target: str | None = None,
     variables: Mapping[str, Any] | None = None,
     tested: bool = True,
-    runner: Runner | None = None,
+    runner: RunnerOf | None = None,
 ) -> BuildResult:
     """Build the models of `dates` in the lake at `lake_root`, then test them unless `tested` is false.
 
     `dates` None stands for every date whose raw rows are still there; an empty list only restates what corporate
     actions reach. `seeds` is the folder of ``universe.csv`` and ``corporate_actions.csv``; dbt's own files go to
     ``<state>/dbt``. `as_of` (aware, default now) is the instant at which actions are known and numbers are due.
-    `target` names an output of ``profiles.yml``; `variables` overrides variables of ``dbt_project.yml``; `runner` runs
-    the build in dbt's place.
+    `target` names an output of ``profiles.yml``; `variables` overrides variables of ``dbt_project.yml``; `runner` makes
+    what runs the build in dbt's place.
 
     Raises InputRefused, and builds nothing, for a wrong line of ``corporate_actions.csv``; ModelError when dbt cannot
     run or a table could not be written; LakeMissing when there is no lake. Blocks: call it from async code by
@@ -162,7 +166,7 @@ def build(
         workspace.mkdir(parents=True, exist_ok=True)
         before = {name: lake.version(name) for name in MODELLED}
         manifest = _manifest((lake.root, str(seeds.resolve()), str(workspace), target or ""), options, log)
-        outcome = (runner or _dbt(manifest)).invoke(
+        outcome = (runner or _dbt)(manifest).invoke(
             ["build", *_without("unit_test", *([] if tested else ["test"])), "--vars", json.dumps(given), *options]
         )
         nodes = _nodes(outcome, log)

@@ -272,11 +272,11 @@ async def rollup(
     dates: Sequence[date],
     as_of: datetime,
     target: str | None = None,
-    runner: models.Runner | None = None,
+    runner: models.RunnerOf | None = None,
 ) -> Rollup:
     """Build and test the models of `dates`, then publish these dates and those that were restated.
 
-    `runner` runs dbt's build, by default dbt's own.
+    `runner` makes what runs dbt's build, by default dbt's own.
     """
     settings = work.settings
     build = await asyncio.to_thread(

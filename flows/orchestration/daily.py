@@ -98,7 +98,7 @@ async def roll_up(run: Due, days: Sequence[date], runs: list[Run]) -> State[Any]
     """Build and publish dates, show them, and end as breached when a quality contract failed."""
     settings = run.settings
     lake = Lake.open(settings.lake.root)
-    runner = TaskRuns() if settings.schedule.dbt_tasks else None
+    runner = TaskRuns if settings.schedule.dbt_tasks else None
     result = await rollup(run.work, lake, list(days), run.clock.now(), runner=runner)
     for day in days:
         await show_markdown("day-report", daily_report(settings, lake, day, run.clock.now()), f"{day}")

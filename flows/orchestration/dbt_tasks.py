@@ -1,6 +1,6 @@
 """dbt's models and tests as task runs of the flow that builds them: the extra ``dbt-tasks``."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ingest.errors import UsageError
 
@@ -12,7 +12,10 @@ LEVELS = ("--log-level", "--log-level-file")
 
 
 class TaskRuns:
-    """A `flows.models.Runner` by prefect-dbt."""
+    """A `flows.models.Runner` by prefect-dbt, of the parsed project `manifest`."""
+
+    def __init__(self, manifest: Any) -> None:
+        self._manifest = manifest
 
     def invoke(self, args: list[str]) -> "dbtRunnerResult":
         """Run a dbt command; what fails is in its result, as ever. Raises UsageError without the extra."""
@@ -25,7 +28,9 @@ class TaskRuns:
         from dbt.cli.main import dbtRunnerResult
 
         try:
-            result: dbtRunnerResult = PrefectDbtRunner(raise_on_failure=False, disable_assets=True).invoke(_quiet(args))
+            result: dbtRunnerResult = PrefectDbtRunner(
+                manifest=self._manifest, raise_on_failure=False, disable_assets=True
+            ).invoke(_quiet(args))
         except ValueError as error:
             # Its way to say that dbt itself could not run.
             return dbtRunnerResult(success=False, exception=error)
