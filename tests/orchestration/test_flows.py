@@ -9,8 +9,14 @@ from typing import Any
 import pytest
 from prefect import Flow, get_client
 from prefect.blocks.system import Secret
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import State, StateType
 from prefect.flow_engine import run_flow_async
 from prefect.states import Scheduled
 
@@ -26,6 +32,7 @@ from lake.store import Lake
 from tests.flows.conftest import SMALL
 from tests.flows.duty.conftest import Webhook
 from tests.ingest import storm
+from tests.orchestration.conftest import until
 
 DAY, HOLIDAY = date(2026, 11, 19), date(2026, 11, 26)
 EVERY_FLOW: list[tuple[str, Callable[..., Any]]] = [
@@ -211,6 +218,18 @@ async def shown(key: str) -> str:
     return str(found.data)
 
 
+async def completed_tasks() -> set[str]:
+    """Names of the task runs that have completed."""
+    async with get_client() as client:
+        found = await client.read_task_runs(
+            task_run_filter=TaskRunFilter(
+                state=TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.COMPLETED]))
+            ),
+            limit=200,
+        )
+    return {run.name for run in found}
+
+
 @pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_a_day_with_holes_is_repaired_rolled_up_and_filled_and_says_what_it_lacks(
@@ -251,6 +270,12 @@ async def test_a_day_with_holes_is_repaired_rolled_up_and_filled_and_says_what_i
     await market.stand_at("07:30", date(2026, 11, 20))
     state = await enrich_flow(return_state=True)
     assert (state.name, state.message) == ("Skipped", f"no open interest of {DAY} is missing")
+
+    # Each model of a rollup can be a task run of it.
+    monkeypatch.setenv("CHAINLAKE_SCHEDULE__DBT_TASKS", "true")
+    assert (await rollup_flow(trade_date=DAY, return_state=True)).name == BREACHED
+    wanted = {f"model {name}" for name in ("intraday", "daily_clean", "daily_metrics")}
+    assert wanted <= await until(completed_tasks, wanted.issubset)
 
     # What is only bad in numbers is the watchdog's to tell, and no failure of a flow.
     assert market.incidents() == []
