@@ -124,45 +124,21 @@ async def _saved(block: Webhook | SlackWebhook, name: str) -> UUID:
 
 
 def _automations(watchdog: UUID, alerts: list[ActionTypes]) -> Iterator[AutomationCore]:
-    yield AutomationCore(
-        name=CRASH_SILENT,
-        description="Frees the place of a run whose process is gone: the next one of its deployment waits for it.",
-        trigger=EventTrigger(
-            after={HEARTBEAT},
-            expect={HEARTBEAT, *ENDED},
-            match={"prefect.resource.id": ["prefect.flow-run.*"]},
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=SILENT_FOR,
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                name="Crashed",
-                message="no heartbeat for 90 s: its process, worker or host is gone",
-            )
-        ],
+    yield _crash(
+        CRASH_SILENT,
+        "Frees the place of a run whose process is gone: the next one of its deployment waits for it.",
+        after=HEARTBEAT,
+        unless={HEARTBEAT, *ENDED},
+        within=SILENT_FOR,
+        message="no heartbeat for 90 s: its process, worker or host is gone",
     )
-    yield AutomationCore(
-        name=NEVER_BEGAN,
-        description="Its worker died between taking the run and starting its process.",
-        trigger=EventTrigger(
-            after={"prefect.flow-run.Pending"},
-            expect=set(BEGUN),
-            match={"prefect.resource.id": ["prefect.flow-run.*"]},
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=BEGINS_WITHIN,
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                name="Crashed",
-                message="claimed by a worker and not begun within 5 minutes: the worker is gone",
-            )
-        ],
+    yield _crash(
+        NEVER_BEGAN,
+        "Its worker died between taking the run and starting its process.",
+        after="prefect.flow-run.Pending",
+        unless=set(BEGUN),
+        within=BEGINS_WITHIN,
+        message="claimed by a worker and not begun within 5 minutes: the worker is gone",
     )
     yield AutomationCore(
         name=LOOK_AT_TROUBLE,
@@ -191,6 +167,26 @@ def _automations(watchdog: UUID, alerts: list[ActionTypes]) -> Iterator[Automati
             ),
             actions=alerts,
         )
+
+
+def _crash(
+    name: str, description: str, *, after: str, unless: set[str], within: timedelta, message: str
+) -> AutomationCore:
+    """Set a run to Crashed when none of the events `unless` follows its event `after` in time."""
+    return AutomationCore(
+        name=name,
+        description=description,
+        trigger=EventTrigger(
+            after={after},
+            expect=unless,
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=within,
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=message)],
+    )
 
 
 async def _renew(client: PrefectClient, automation: AutomationCore) -> str:
