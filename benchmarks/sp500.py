@@ -29,7 +29,7 @@ from pathlib import Path
 
 import structlog
 
-from flows.demo import free_port
+from flows.sim_gateway import free_port
 from ingest.broker import BrokerSession
 from ingest.capture.rows import View
 from ingest.capture.snapshot import capture_slot

@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 
 from flows.cli.ops.service import prepare
-from flows.demo import free_port
+from flows.sim_gateway import free_port
 from ingest.settings import load
 from ingest.universe import choose, read_universe, write_universe
 

@@ -1,35 +1,23 @@
 """The demo: a simulated gateway and one whole day through every real part."""
 
-import asyncio
-import contextlib
-import os
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from flows.day import DayReport, run_day
+from flows.sim_gateway import LINES, MESSAGES_PER_SECOND, free_port, gateway_process
 from flows.steps import Workplace, desk
 from ingest.contracts import Underlying
-from ingest.errors import BrokerUnreachable, UsageError
+from ingest.errors import UsageError
 from ingest.sessions import NEW_YORK, Session, last_completed, session_on
 from ingest.settings import Settings
 
 SYMBOLS = ("AAPL", "MSFT", "NVDA")
-# Far above IB's 100 lines and 50 messages a second: a demo shall take a minute, not an hour.
-LINES = 1_000
-MESSAGES_PER_SECOND = 5_000
-LATENCY_MS = "20-60"
 GREEKS_PATIENCE_S = 0.5
-START_TIMEOUT_S = 60
 NO_BOUND = {"moneyness_pct": 0, "expiry_types": ("all",), "expiry_months_ahead": 0}
 
 
@@ -106,58 +94,3 @@ async def run_demo(
 
 def _say_step(on_step: Callable[[str], None], day: date, step: str) -> None:
     on_step(f"{day}, {step}")
-
-
-@asynccontextmanager
-async def gateway_process(
-    settings: Settings,
-    port: int,
-    control_port: int,
-    symbols: Sequence[str],
-    start: datetime,
-    files: Sequence[Path] = (),
-) -> AsyncIterator[None]:
-    """A simulated gateway in a process of its own, as a user would start it; it ends with the block.
-
-    Its clock stands at `start` until it is stepped; it replays `files`, or makes a market of `symbols`.
-    """
-    replay = [argument for file in files for argument in ("--replay", str(file))]
-    command = [
-        *(sys.executable, "-m", "flows.cli", "gateway", "--port", str(port), "--control-port", str(control_port)),
-        *("--at", start.isoformat(), "--speed", "0", "--latency", LATENCY_MS),
-        *("--lines", str(LINES), "--messages-per-second", str(MESSAGES_PER_SECOND)),
-        *("--symbols", ",".join(symbols), *replay),
-    ]
-    log = Path(settings.state.dir) / "run_logs" / "demo_gateway.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ})  # noqa: S603, ASYNC220
-        try:
-            await listening(port, process, log)
-            yield
-        finally:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5)
-            process.kill()
-
-
-async def listening(port: int, process: "subprocess.Popen[Any]", log: Path) -> None:
-    """Return once the gateway listens. Raises BrokerUnreachable, with its last words, when it ends before."""
-    for _ in range(START_TIMEOUT_S * 10):
-        if process.poll() is not None:
-            words = log.read_text().strip().splitlines()  # noqa: ASYNC240 - a few lines
-            raise BrokerUnreachable(f"the simulated gateway did not start: {words[-1] if words else 'no message'}")
-        with contextlib.suppress(OSError):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.close()
-            return
-        await asyncio.sleep(0.1)
-    raise BrokerUnreachable(f"the simulated gateway did not start within {START_TIMEOUT_S} s: see {log}")
-
-
-def free_port() -> int:
-    """A port of loopback that is free now."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -23,7 +23,7 @@ from ingest.capture.fleet import Gateway, SlotObserver, Unobserved
 from ingest.capture.modes import UNMEASURED
 from ingest.capture.rows import View
 from ingest.capture.snapshot import capture_slot_on
-from ingest.clock import HostClock, MarketClock
+from ingest.clock import Clock, MarketClock
 from ingest.contracts import Underlying
 from ingest.discovery import STEPS, Discovered, Mode, discover, reuse_last_frozen
 from ingest.errors import BrokerUnreachable, UsageError
@@ -187,12 +187,12 @@ class Desk:
         return last_resort(self.lake, self.session.clock, trading_session, work.universe, work.settings, work.trigger)
 
 
-def reuse_frozen(work: Workplace, trading_session: Session, reason: str) -> Run:
+def reuse_frozen(work: Workplace, trading_session: Session, clock: Clock, reason: str) -> Run:
     """Freeze the last set for a session that no broker can be asked about, once it has to be frozen.
 
     Raises LakeMissing without a lake, UsageError when the session is over or not due yet.
     """
-    clock, settings = HostClock(), work.settings
+    settings = work.settings
     _check_discovery(trading_session, clock.now())
     if clock.now() < trading_session.at(settings.schedule.freeze_at):
         raise UsageError(

@@ -12,6 +12,7 @@ from flows.cli.report import day_report, run_report
 from flows.day import DayReport, run_day, simulated
 from flows.progress import count_progress, slot_progress, status
 from flows.steps import Desk, Workplace, choose_slot, desk, reuse_frozen, rollup
+from ingest.clock import HostClock
 from ingest.discovery import Discovered, Mode
 from ingest.errors import BrokerUnreachable, UsageError
 from ingest.open_interest import is_missing
@@ -78,7 +79,7 @@ def _found(found: Discovered) -> str:
 def _reuse_frozen(work: Workplace, given: o.GivenForBroker, lost: BrokerUnreachable) -> None:
     """Freeze the last set, flagged discovery_stale, so that the day's slots have contracts once the broker is back."""
     try:
-        run = reuse_frozen(work, given.session(), "the broker cannot be reached")
+        run = reuse_frozen(work, given.session(), HostClock(), "the broker cannot be reached")
     except (LakeMissing, UsageError):
         # No lake yet, or it is not the time: what was wrong is that the broker could not be reached.
         return

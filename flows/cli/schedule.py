@@ -11,9 +11,10 @@ import typer
 
 from flows import show
 from flows.cli import options as o
-from flows.demo import SYMBOLS, demo_settings, free_port, gateway_process
+from flows.demo import SYMBOLS, demo_settings
 from flows.duty.selfcheck import Selfcheck, selfcheck
 from flows.progress import status
+from flows.sim_gateway import free_port, gateway_process
 from flows.simulation import Done, plan_of, run_plan, with_last_morning
 from flows.steps import Workplace, desk
 from flows.timetable import Planned

@@ -14,9 +14,10 @@ from flows import show
 from flows.cli import options as o
 from flows.cli.report import day_report
 from flows.day import DayReport
-from flows.demo import LINES, MESSAGES_PER_SECOND, run_demo
+from flows.demo import run_demo
 from flows.lakeframes import ask, daily_metrics
 from flows.progress import status
+from flows.sim_gateway import LINES, MESSAGES_PER_SECOND
 from ingest.settings import PROJECT
 from lake.errors import LakeMissing
 from lake.store import Lake

@@ -75,8 +75,10 @@ async def bootstrap(settings: Settings, channel: Channel, pool: bool = True) -> 
     )
     async with get_client() as client:
         watchdog = await client.read_deployment_by_name("watchdog/watchdog")
-        for automation in _automations(watchdog.id, blocks if pool else []):
-            lines.append(await _renew(client, automation))
+        wanted = list(_automations(watchdog.id, blocks if pool else []))
+        lines += [await _renew(client, automation) for automation in wanted]
+        if NOBODY_WORKS not in {automation.name for automation in wanted}:
+            lines += await _withdraw(client, NOBODY_WORKS)
     return Made(tuple(lines))
 
 
@@ -198,3 +200,11 @@ async def _renew(client: PrefectClient, automation: AutomationCore) -> str:
     for double in known[1:]:
         await client.delete_automation(double.id)
     return f"automation {automation.name!r} renewed"
+
+
+async def _withdraw(client: PrefectClient, name: str) -> list[str]:
+    # Who has gone over from workers to one process has no worker to miss, and who has taken the URLs back no alerts.
+    known = await client.read_automations_by_name(name)
+    for automation in known:
+        await client.delete_automation(automation.id)
+    return [f"automation {name!r} withdrawn"] if known else []

@@ -50,7 +50,7 @@ async def discover_flow(
         if mode != "freeze":
             raise
         get_run_logger().error(str(lost))
-        runs = [reuse_frozen(run.work, session, "the broker cannot be reached")]
+        runs = [reuse_frozen(run.work, session, run.clock, "the broker cannot be reached")]
     return said(runs)
 
 

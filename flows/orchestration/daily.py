@@ -17,6 +17,7 @@ from flows.orchestration.telling import BREACHED, run_name, said, show_markdown,
 from flows.reports import daily_report
 from flows.steps import desk, rollup
 from flows.timetable import plan
+from ingest.errors import BrokerUnreachable
 from ingest.open_interest import attempts_at, is_missing
 from ingest.runs import Run
 from ingest.sessions import Session, previous_session
@@ -31,14 +32,22 @@ LAST_ATTEMPT = timedelta(minutes=20)
 async def close_flow(
     trade_date: date | None = None, symbols: list[str] | None = None, config: Path | None = None
 ) -> State[Any] | list[str]:
-    """Take the close snapshot while there is time for it, then roll the day up, test and publish it."""
+    """Take the close snapshot while there is time for it, then roll the day up, test and publish it.
+
+    Raises BrokerUnreachable when there was no broker until the deadline, once the day is rolled up without.
+    """
     run = await due(config, symbols)
     session = run.session(trade_date)
     if session is None:
         return skipped(NO_SESSION)
     runs: list[Run] = []
     if run.clock.now() < session.at(run.settings.close.deadline):
-        runs = await capture(run, session, session.close_slot, "close")
+        try:
+            runs = await capture(run, session, session.close_slot, "close")
+        except BrokerUnreachable:
+            # The run fails, and is told of; the day is made from its slots all the same.
+            await roll_up(run, [session.trade_date], [])
+            raise
     else:
         get_run_logger().warning(
             f"too late for the close snapshot of {session.trade_date}: the day is rolled up without"

@@ -7,16 +7,12 @@ are the production flows; they take trade date and slot from the scheduled time,
 """
 
 import asyncio
-import contextlib
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from prefect import get_client
 from prefect.client.schemas.filters import (
@@ -28,12 +24,13 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.server.schemas.schedules import CronSchedule as ServerCron
 
-from flows.demo import LINES, MESSAGES_PER_SECOND, free_port, listening
+from flows.children import child
 from flows.duty.alerts import Channel
 from flows.orchestration.bootstrap import bootstrap
 from flows.orchestration.deployments import POOL, Deployment, at_instants, deploy, deployments
 from flows.orchestration.environment import prefect_environment
 from flows.orchestration.service import server
+from flows.sim_gateway import LINES, MESSAGES_PER_SECOND, free_port, gateway_process
 from ingest.clock import ControlPort
 from ingest.errors import ChainlakeError
 from ingest.sessions import NEW_YORK, new_york
@@ -47,7 +44,6 @@ GAP = timedelta(minutes=31)
 LEAD_S = 25
 # Host seconds that the runs of a part may take beyond its last instant.
 PATIENCE_S = 420
-LATENCY_MS = "20-60"
 GOOD = (StateType.COMPLETED,)
 
 
@@ -198,27 +194,19 @@ async def stage(
     was imported.
     """
     place = Place(free_port(), free_port(), api_url, speed)
-    state = Path(settings.state.dir)
+    logs = Path(settings.state.dir) / "run_logs"
     os.environ.update(environment(settings, place))
     start = new_york(day, settings.schedule.enrichment_at) - timedelta(minutes=30)
-    async with AsyncProcesses(state) as processes:
-        gateway = processes.start(
-            "gateway",
-            *("-m", "flows.cli", "gateway", "--port", str(place.gateway_port), "--speed", "0"),
-            *("--control-port", str(place.control_port), "--at", start.isoformat(), "--latency", LATENCY_MS),
-            *("--lines", str(LINES), "--messages-per-second", str(MESSAGES_PER_SECOND), "--symbols", ",".join(symbols)),
-        )
-        await listening(place.gateway_port, gateway, processes.log("gateway"))
-        async with server(place.api_url, processes.log("server")):
-            await bootstrap(settings, Channel.from_environment())
-            await deploy(deployments(settings), lambda each: [])
-            start_worker(processes)
+    async with (
+        gateway_process(settings, place.gateway_port, place.control_port, symbols, start, log_name="rehearsal_gateway"),
+        server(place.api_url, logs / "rehearsal_server.log"),
+    ):
+        await bootstrap(settings, Channel.from_environment())
+        await deploy(deployments(settings), lambda each: [])
+        # As a service would run it.
+        worker = ("-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process")
+        async with child(*worker, log=logs / "rehearsal_worker.log"):
             yield place
-
-
-def start_worker(processes: "AsyncProcesses") -> "subprocess.Popen[Any]":
-    """A worker of the pool, as a service would run it."""
-    return processes.start("worker", "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process")
 
 
 def environment(settings: Settings, place: Place) -> dict[str, str]:
@@ -235,36 +223,3 @@ def environment(settings: Settings, place: Place) -> dict[str, str]:
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_WORKER_PREFETCH_SECONDS": "10",
     }
-
-
-class AsyncProcesses:
-    """Python processes whose output goes to files of the state folder; all end with the block."""
-
-    def __init__(self, state: Path) -> None:
-        self._folder = state / "run_logs"
-        self._running: dict[str, subprocess.Popen[Any]] = {}
-
-    def log(self, name: str) -> Path:
-        """The output of a process."""
-        return self._folder / f"rehearsal_{name}.log"
-
-    def start(self, name: str, *arguments: str) -> "subprocess.Popen[Any]":
-        """Start Python with `arguments`."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with self.log(name).open("a") as output:
-            process = subprocess.Popen(  # noqa: S603 - our own interpreter
-                [sys.executable, *arguments], stdout=output, stderr=subprocess.STDOUT
-            )
-        self._running[name] = process
-        return process
-
-    async def __aenter__(self) -> "AsyncProcesses":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for process in reversed(self._running.values()):
-            process.terminate()
-        for process in self._running.values():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                await asyncio.to_thread(process.wait, 15)
-            process.kill()

@@ -1,10 +1,7 @@
 """``chainlake serve``: one host in one process. A server where none answers, what it needs, and all flows."""
 
 import asyncio
-import contextlib
-import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +12,7 @@ import httpx
 import structlog
 from prefect import aserve
 
+from flows.children import child
 from flows.duty.alerts import Channel
 from flows.orchestration.bootstrap import bootstrap
 from flows.orchestration.deployments import deployments
@@ -25,7 +23,6 @@ log = structlog.get_logger(__name__)
 
 # A busy host takes 16 s to start Prefect's server.
 START_S = 120
-STOP_S = 20
 
 
 class ServerFailed(ChainlakeError):
@@ -34,7 +31,7 @@ class ServerFailed(ChainlakeError):
 
 async def serve(settings: Settings, channel: Channel, api_url: str) -> None:
     """Serve every deployment until cancelled; runs are processes of their own. Raises ServerFailed."""
-    async with server(api_url) as child:
+    async with server(api_url) as process:
         made = [each.made() for each in deployments(settings)]
         for each in made:
             await each.aapply()
@@ -42,7 +39,7 @@ async def serve(settings: Settings, channel: Channel, api_url: str) -> None:
             log.info("bootstrap", line=line)
         # By default schedules are paused when a service stops, and stay so.
         serving = asyncio.create_task(aserve(*made, pause_on_shutdown=False, limit=None))
-        watching = asyncio.create_task(_ended(child))
+        watching = asyncio.create_task(_ended(process))
         try:
             done, _ = await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -66,17 +63,10 @@ async def server(api_url: str, words: Path | None = None) -> AsyncIterator["subp
     place = urlsplit(api_url)
     if place.hostname not in ("127.0.0.1", "localhost"):
         raise ServerFailed(f"no Prefect server answers at {api_url}: start it there, or correct PREFECT_API_URL")
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(place.port)]
-    with words.open("a") if words else contextlib.nullcontext() as output:
-        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ})  # noqa: S603, ASYNC220
-    try:
-        await _until_healthy(api_url, child)
-        yield child
-    finally:
-        child.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            await asyncio.to_thread(child.wait, STOP_S)
-        child.kill()
+    arguments = ("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(place.port))
+    async with child(*arguments, log=words) as process:
+        await _until_healthy(api_url, process)
+        yield process
 
 
 async def require(api_url: str) -> None:
@@ -88,10 +78,10 @@ async def require(api_url: str) -> None:
         )
 
 
-async def _until_healthy(api_url: str, child: "subprocess.Popen[Any]") -> None:
+async def _until_healthy(api_url: str, process: "subprocess.Popen[Any]") -> None:
     for _ in range(START_S * 2):
-        if child.poll() is not None:
-            raise ServerFailed(f"Prefect's server ended as it started, with {child.poll()}: is its port taken?")
+        if process.poll() is not None:
+            raise ServerFailed(f"Prefect's server ended as it started, with {process.poll()}: is its port taken?")
         if await _healthy(api_url):
             return
         await asyncio.sleep(0.5)
@@ -106,8 +96,8 @@ async def _healthy(api_url: str) -> bool:
         return False
 
 
-async def _ended(child: "subprocess.Popen[Any] | None") -> None:
+async def _ended(process: "subprocess.Popen[Any] | None") -> None:
     """Return never for a server that is not ours; raise when ours has ended."""
-    while child is None or child.poll() is None:
+    while process is None or process.poll() is None:
         await asyncio.sleep(1)
     raise ServerFailed("Prefect's server has ended: see what it wrote last, and start again")

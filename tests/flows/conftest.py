@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.demo import free_port
+from flows.sim_gateway import free_port
 
 Chainlake = Callable[..., subprocess.CompletedProcess[str]]
 CLI = (sys.executable, "-m", "flows.cli")

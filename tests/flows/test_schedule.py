@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flows.cli import main
-from flows.demo import free_port
+from flows.sim_gateway import free_port
 from flows.simulation import plan_of, run_plan, with_last_morning
 from flows.steps import Workplace, desk
 from ingest.errors import UsageError

@@ -13,9 +13,9 @@ from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_ENABLED, temporary_settings
 
-from flows.demo import free_port
 from flows.orchestration.environment import prefect_environment
 from flows.orchestration.service import server
+from flows.sim_gateway import free_port
 
 # Generous: these tests share two cores with others, and wait for conditions, never for a time.
 PATIENCE_S = 180

@@ -22,10 +22,10 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
-from flows.demo import free_port, listening
 from flows.orchestration.deployments import POOL
 from flows.orchestration.environment import prefect_environment
 from flows.repair import Lack, lacks
+from flows.sim_gateway import free_port, listening
 from flows.steps import Workplace, desk
 from ingest.clock import ControlPort
 from ingest.sessions import Session, Slot, session_on

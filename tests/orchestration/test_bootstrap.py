@@ -30,7 +30,7 @@ from prefect.states import Completed, Crashed, Failed, Scheduled, State
 
 from flows.duty.alerts import Channel
 from flows.orchestration import trouble
-from flows.orchestration.bootstrap import bootstrap
+from flows.orchestration.bootstrap import NOBODY_WORKS, bootstrap
 from flows.orchestration.deployments import POOL, TAG, deployments
 from flows.orchestration.telling import BREACHED
 from flows.orchestration.trouble import LATE_AFTER, troubles
@@ -136,6 +136,18 @@ async def test_bootstrap_twice_makes_nothing_twice(api: str) -> None:
     found = await until(lambda: listed(day), lambda answer: not planned(day) - answer)
     assert not planned(day) - found
     assert max(found.values()) == 1
+
+
+async def test_who_takes_the_alert_urls_back_gets_no_alert_of_a_missing_worker_from_the_server(api: str) -> None:
+    async def automations() -> set[str]:
+        return {each.rpartition(" ")[0] for each in (await inventory(api))["automations"]}
+
+    with_alerts = await automations()
+    said = (await bootstrap(SETTINGS, Channel.of([]))).lines
+    assert with_alerts - await automations() == {NOBODY_WORKS}
+    assert f"automation {NOBODY_WORKS!r} withdrawn" in said
+    await bootstrap(SETTINGS, CHANNEL)
+    assert await automations() == with_alerts
 
 
 async def test_another_time_in_the_settings_replaces_the_schedule() -> None:

@@ -25,8 +25,10 @@ from flows.orchestration.capture import discover_flow, snapshot_flow
 from flows.orchestration.daily import close_flow, daily_report_flow, enrich_flow, rollup_flow
 from flows.orchestration.telling import ALERT_URLS_BLOCK, BREACHED
 from flows.orchestration.upkeep import maintain_flow, repair_flow
+from flows.sim_gateway import free_port
 from ingest.clock import ControlPort
 from ingest.sessions import NEW_YORK, session_on
+from lake.catalog import open_catalog
 from lake.reads import reader
 from lake.store import Lake
 from tests.flows.conftest import SMALL
@@ -206,6 +208,28 @@ async def test_a_flow_that_cannot_read_its_settings_alerts_once(
         assert (await snapshot_flow(return_state=True)).is_failed()
     assert ["flow_failed:snapshot" in title for title in listener.titles] == [True]
     assert "ib.lines = 'many'" in listener.posts[0]["message"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_a_day_whose_broker_never_comes_back_for_the_close_is_told_and_made_from_its_slots(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await market.stand_at("15:30")
+    await snapshot_flow()
+    captured = market.captured("intraday")[12]
+    monkeypatch.setenv("IB_PORT", str(free_port()))
+    # It is sought until the deadline, a quarter of an hour ahead.
+    await market.stand_at("23:30", speed=120)
+    state = await close_flow(return_state=True)
+    assert (state.is_failed(), state.name) == (True, "Failed")
+    assert market.incidents() == ["flow_failed:close"]
+    assert market.runs("close-snapshot") == []
+    with open_catalog(market.root) as catalog:
+        made = catalog.execute("SELECT rollup_strategy, count(*) FROM clean.daily_clean GROUP BY 1").fetchall()
+        published = catalog.execute("SELECT trade_date, status FROM ops.published").fetchall()
+    assert made == [("last_good", captured)]
+    assert published == [(DAY, "failed")]
 
 
 # -- a day -------------------------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL
 
-from flows.demo import free_port
 from flows.orchestration.environment import prefect_environment
 from flows.orchestration.rehearsal import Place, environment, play, stage
+from flows.sim_gateway import free_port
 from ingest.sessions import NEW_YORK, session_on
 from ingest.settings import Settings, load
 from lake.catalog import open_catalog

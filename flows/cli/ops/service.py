@@ -12,11 +12,11 @@ import typer
 from flows import show
 from flows.cli import options as o
 from flows.cli.ops import ops
-from flows.demo import free_port
 from flows.duty.alerts import Channel
 from flows.orchestration.environment import API_URL, prefect_environment
 from flows.progress import status
 from flows.repair import lacks
+from flows.sim_gateway import free_port
 from flows.steps import Workplace
 from flows.timetable import plan
 from ingest.errors import UsageError

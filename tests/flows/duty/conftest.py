@@ -16,10 +16,10 @@ import pyarrow as pa
 import pytest
 from aiosmtpd.controller import Controller
 
-from flows.demo import free_port
 from flows.duty.alerts import Channel
 from flows.duty.incidents import Settled, settle
 from flows.duty.watchdog import Look, look
+from flows.sim_gateway import free_port
 from ingest.sessions import NEW_YORK, Session, session_on
 from ingest.settings import Settings, load
 from lake.store import Lake
