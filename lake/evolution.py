@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Field, write_deltalake
 from deltalake import Schema as DeltaSchema
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.exceptions import CommitFailedError
 
 from lake import duck, storage
 from lake.errors import LakeError
@@ -83,10 +83,11 @@ def migrate(lake: Lake, name: str, hold: Hold) -> int:
         kept = [f'"{column}"' for column in spec.schema.names if column in stored]
         rows = connection.execute(f"select {', '.join(kept)} from {before}").to_arrow_reader(BATCH_ROWS)
         hold.require()
+        misfits: list[str] = []
         try:
             write_deltalake(
                 table,
-                pa.RecordBatchReader.from_batches(spec.schema, _cast(rows, spec.schema)),
+                pa.RecordBatchReader.from_batches(spec.schema, _cast(rows, spec.schema, misfits)),
                 mode="overwrite",
                 schema_mode="overwrite",
                 writer_properties=HOT_FILES,
@@ -95,9 +96,11 @@ def migrate(lake: Lake, name: str, hold: Hold) -> int:
             )
         except CommitFailedError:
             raise LakeError(f"{name} was written to meanwhile: nothing was changed, run it again") from None
-        except DeltaError as error:
-            reason = str(error).splitlines()[0].rpartition("Invalid: ")[2].partition(". Detail")[0]
-            raise LakeError(f"{name} cannot be written with its new types: {reason}") from None
+        except Exception:
+            # The library tells of it by one exception or another, as its threads happen to meet it.
+            if misfits:
+                raise LakeError(f"{name} cannot be written with its new types: {misfits[0]}") from None
+            raise
         after = f"delta_scan('{lake.uri(name)}', version = {table.version()})"
         counts = connection.execute(
             f"select (select count(*) from {before}), (select count(*) from {after})"
@@ -109,14 +112,19 @@ def migrate(lake: Lake, name: str, hold: Hold) -> int:
     return int(counts[1])
 
 
-def _cast(rows: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _cast(rows: pa.RecordBatchReader, schema: pa.Schema, misfits: list[str]) -> Iterator[pa.RecordBatch]:
+    """Rows with the types of `schema`. What does not fit ends them, and is told in `misfits`."""
     for batch in rows:
-        columns = [
-            batch.column(field.name).cast(field.type)
-            if field.name in batch.schema.names
-            else pa.nulls(batch.num_rows, field.type)
-            for field in schema
-        ]
+        try:
+            columns = [
+                batch.column(field.name).cast(field.type)
+                if field.name in batch.schema.names
+                else pa.nulls(batch.num_rows, field.type)
+                for field in schema
+            ]
+        except pa.ArrowInvalid as misfit:
+            misfits.append(str(misfit))
+            raise
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 

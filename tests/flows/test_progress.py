@@ -29,9 +29,12 @@ LOST = Outcome(ASK, BELL, None, None, Failure("disconnected", "lost"), 0.2, 1)
 def drawn(console: Console, progress: SlotProgress) -> list[str]:
     """The lines of the bars as they stand, without colours and bars."""
     assert isinstance(console.file, StringIO)
-    console.file.truncate(0)
-    progress._progress.refresh()
-    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.file.getvalue()).replace("\r", "\n")
+    # Its own thread draws ten times a second.
+    with progress._progress.live._lock:
+        console.file.truncate(0)
+        progress._progress.refresh()
+        written = console.file.getvalue()
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written).replace("\r", "\n")
     return [re.sub(r"[━╸╺\s]+", " ", line).strip() for line in plain.splitlines() if line.strip("\0 ")]
 
 
