@@ -13,8 +13,9 @@ from prefect.blocks.system import Secret
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import StateType
-from prefect.events import EventTrigger, Posture
+from prefect.events import Event, EventTrigger, Posture, Resource, get_events_client
 from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState, RunDeployment, SendNotification
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectAlreadyExists
@@ -28,6 +29,8 @@ from ingest.settings import Settings
 
 # Three heartbeats of 30 s.
 SILENT_FOR = timedelta(seconds=90)
+# What `bootstrap` says of each run: a renewed automation knows nothing of what came before it.
+SEEN = {state: f"chainlake.flow-run.seen-{state.value.lower()}" for state in (StateType.PENDING, StateType.RUNNING)}
 HEARTBEAT = "prefect.flow-run.heartbeat"
 # Events are called by the name of a state, which flows choose for some of their ends.
 ENDED = tuple(
@@ -79,6 +82,7 @@ async def bootstrap(settings: Settings, channel: Channel, pool: bool = True) -> 
         lines += [await _renew(client, automation) for automation in wanted]
         if NOBODY_WORKS not in {automation.name for automation in wanted}:
             lines += await _withdraw(client, NOBODY_WORKS)
+        await _tell_of_runs(client)
     return Made(tuple(lines))
 
 
@@ -129,7 +133,7 @@ def _automations(watchdog: UUID, alerts: list[ActionTypes]) -> Iterator[Automati
     yield _crash(
         CRASH_SILENT,
         "Frees the place of a run whose process is gone: the next one of its deployment waits for it.",
-        after=HEARTBEAT,
+        after={HEARTBEAT, SEEN[StateType.RUNNING]},
         unless={HEARTBEAT, *ENDED},
         within=SILENT_FOR,
         message="no heartbeat for 90 s: its process, worker or host is gone",
@@ -137,7 +141,7 @@ def _automations(watchdog: UUID, alerts: list[ActionTypes]) -> Iterator[Automati
     yield _crash(
         NEVER_BEGAN,
         "Its worker died between taking the run and starting its process.",
-        after="prefect.flow-run.Pending",
+        after={"prefect.flow-run.Pending", SEEN[StateType.PENDING]},
         unless=set(BEGUN),
         within=BEGINS_WITHIN,
         message="claimed by a worker and not begun within 5 minutes: the worker is gone",
@@ -172,14 +176,14 @@ def _automations(watchdog: UUID, alerts: list[ActionTypes]) -> Iterator[Automati
 
 
 def _crash(
-    name: str, description: str, *, after: str, unless: set[str], within: timedelta, message: str
+    name: str, description: str, *, after: set[str], unless: set[str], within: timedelta, message: str
 ) -> AutomationCore:
-    """Set a run to Crashed when none of the events `unless` follows its event `after` in time."""
+    """Set a run to Crashed when none of the events `unless` follows one of its events `after` in time."""
     return AutomationCore(
         name=name,
         description=description,
         trigger=EventTrigger(
-            after={after},
+            after=after,
             expect=unless,
             match={"prefect.resource.id": ["prefect.flow-run.*"]},
             for_each={"prefect.resource.id"},
@@ -200,6 +204,17 @@ async def _renew(client: PrefectClient, automation: AutomationCore) -> str:
     for double in known[1:]:
         await client.delete_automation(double.id)
     return f"automation {automation.name!r} renewed"
+
+
+async def _tell_of_runs(client: PrefectClient) -> None:
+    """Let the renewed automations wait for a sign of the runs under way: some may have died with the host."""
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(SEEN)))
+    runs = await client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state))
+    async with get_events_client() as events:
+        for run in runs:
+            if run.state_type in SEEN:
+                resource = {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name}
+                await events.emit(Event(event=SEEN[run.state_type], resource=Resource(resource)))
 
 
 async def _withdraw(client: PrefectClient, name: str) -> list[str]:

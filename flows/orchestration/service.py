@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import structlog
-from prefect import aserve
+from prefect.runner import Runner
 
 from flows.children import child
 from flows.duty.alerts import Channel
@@ -29,26 +29,46 @@ class ServerFailed(ChainlakeError):
     """Prefect's server did not start, or has ended."""
 
 
-async def serve(settings: Settings, channel: Channel, api_url: str) -> None:
-    """Serve every deployment until cancelled; runs are processes of their own. Raises ServerFailed."""
+async def serve(settings: Settings, channel: Channel, api_url: str, on_ready: Callable[[str], None]) -> None:
+    """Serve every deployment until cancelled, or ended by SIGTERM; runs are processes of their own.
+
+    Runs in progress are cancelled then. Raises ServerFailed.
+    """
     async with server(api_url) as process:
-        made = [each.made() for each in deployments(settings)]
-        for each in made:
-            await each.aapply()
+        # By default schedules are paused when a service stops, and stay so.
+        runner = _Runner(pause_on_shutdown=False, limit=None)
+        chosen = deployments(settings)
+        for each in chosen:
+            await runner.aadd_deployment(each.made())
         for line in (await bootstrap(settings, channel, pool=False)).lines:
             log.info("bootstrap", line=line)
-        # By default schedules are paused when a service stops, and stay so.
-        serving = asyncio.create_task(aserve(*made, pause_on_shutdown=False, limit=None))
+        serving = asyncio.create_task(runner.start())
         watching = asyncio.create_task(_ended(process))
+        on_ready(f"serving {', '.join(each.name for each in chosen)}")
         try:
             done, _ = await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
             # While the server is still there: what ends tells it so.
-            serving.cancel()
+            if runner.started and not watching.done():
+                await runner.astop()
             watching.cancel()
+            serving.cancel()
             await asyncio.gather(serving, watching, return_exceptions=True)
+
+
+class _Runner(Runner):
+    """Prefect's runner, which on SIGTERM ends its runs as cancelled before it returns.
+
+    Prefect's own handler makes a coroutine for that, awaits it nowhere, and exits.
+    """
+
+    _stopping: "asyncio.Task[None] | None" = None
+
+    def handle_sigterm(self, *_: Any, **__: Any) -> None:
+        """Stop, unless that goes on already."""
+        self._stopping = self._stopping or asyncio.get_running_loop().create_task(self.astop())
 
 
 @asynccontextmanager

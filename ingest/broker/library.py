@@ -5,7 +5,9 @@ Above it they behave alike: where ib_async changes what IB said, it is undone he
 
 import asyncio
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -30,11 +32,31 @@ def installed_library(is_there: Callable[[str], object] = find_spec) -> str:
     return found[0]
 
 
+@contextmanager
+def some_event_loop() -> Iterator[None]:
+    """Give a thread that has no event loop one for the length of the block.
+
+    ib_insync's `eventkit` asks for the loop of the thread that imports it, and Prefect imports the flows of `serve` in
+    a thread of its own. Chainlake's code runs in `asyncio.run`, and needs no loop of an import.
+    """
+    if threading.current_thread() is threading.main_thread():
+        yield
+        return
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
 LIBRARY = installed_library()
 
 # mypy reads the first branch only: the names are used alike.
 if TYPE_CHECKING or LIBRARY == "ib_insync":
-    from ib_insync import IB, Contract, Option, OptionComputation, Ticker
+    with some_event_loop():
+        from ib_insync import IB, Contract, Option, OptionComputation, Ticker
 
     def new_client() -> IB:
         """A client that is not connected yet, without the library's own throttle: ours is the only one."""

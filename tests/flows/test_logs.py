@@ -33,6 +33,20 @@ from flows.logs import configure
 configure(Path(sys.argv[1]), verbose=False)
 raise RuntimeError("nobody expected this")
 """
+LOGGING_AN_ERROR = """
+import sys
+from pathlib import Path
+import structlog
+from flows.logs import configure
+configure(Path(sys.argv[1]), verbose=False)
+def fail():
+    password = "".join(["hun", "ter2"])
+    raise RuntimeError("nobody expected this")
+try:
+    fail()
+except RuntimeError:
+    structlog.get_logger("flows.test").exception("went_wrong")
+"""
 
 
 def python(code: str, *arguments: str) -> subprocess.Popen[str]:
@@ -95,6 +109,15 @@ def test_what_ends_a_process_stands_in_the_error_log_as_one_line_and_on_the_term
     (line,) = lines_of(file)
     assert (line.level, line.unhandled) == ("critical", True)
     assert "nobody expected this" in line.text
+
+
+def test_an_exception_is_told_without_the_values_of_variables(tmp_path: Path) -> None:
+    process = python(LOGGING_AN_ERROR, str(tmp_path))
+    _, told = process.communicate(timeout=60)
+    written = "".join(file.read_text() for file in tmp_path.rglob("*") if file.is_file())
+    for words in (told, written):
+        assert "RuntimeError: nobody expected this" in words
+        assert "hunter2" not in words
 
 
 def test_the_error_log_of_a_day_is_where_the_requirements_say() -> None:

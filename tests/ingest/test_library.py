@@ -103,3 +103,17 @@ def test_the_command_line_refuses_an_environment_with_both(tmp_path: Path) -> No
     assert (run.returncode, run.stdout) == (2, "")
     assert len(run.stderr.splitlines()) == 1
     assert run.stderr.startswith("chainlake: ib_insync and ib_async are in one environment")
+
+
+def test_it_can_be_imported_in_a_thread_without_an_event_loop() -> None:
+    """As Prefect imports the flows of `chainlake serve`; in a process of its own, as a module is imported once."""
+    code = """
+import threading
+thread = threading.Thread(target=lambda: __import__("ingest.broker.library"))
+thread.start()
+thread.join()
+import sys
+assert sys.modules["ingest.broker.library"].new_client()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=PROJECT)
+    assert (done.returncode, done.stderr) == (0, "")

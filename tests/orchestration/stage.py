@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -123,11 +123,19 @@ class Stage:
         arguments = ("-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process")
         self.start("worker", *arguments, **{**SLOW, **more})
 
-    def kill(self, name: str, how: signal.Signals) -> None:
-        """Send a signal to one process, and wait until it is gone."""
+    def kill(self, name: str, how: signal.Signals) -> int:
+        """Send a signal to one process, wait until it is gone, and give its exit code."""
         process = self.processes.pop(name)
         process.send_signal(how)
-        process.wait(60)
+        return process.wait(60)
+
+    def is_there(self, pid: int) -> bool:
+        """Whether a process has not ended."""
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
     def runs(self, name: str) -> bool:
         """Whether a process is there."""
@@ -135,10 +143,24 @@ class Stage:
 
     def processes_of(self, run: FlowRun) -> list[int]:
         """The processes of a flow run, the one with the flow itself last."""
-        # With their environments, which say what run they are for.
+        return self._processes_with(f"FLOW_RUN_ID={run.id}")
+
+    def kill_host(self) -> None:
+        """Kill all at once but the gateway: services, server and flows."""
+        for pid in self._processes_with(f"PREFECT_API_URL={self.api}"):
+            # The list has its own maker.
+            if pid not in (os.getpid(), self.processes["gateway"].pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        for name in set(self.processes) - {"gateway"}:
+            self.processes.pop(name).wait(60)
+
+    @staticmethod
+    def _processes_with(variable: str) -> list[int]:
+        """The processes that have a variable in their environment, in the order of their numbers."""
         listed = subprocess.run(["ps", "axeww", "-o", "pid=,command="], capture_output=True, text=True, check=True)
-        found = [int(line.split()[0]) for line in listed.stdout.splitlines() if f"FLOW_RUN_ID={run.id}" in line]
-        assert found, self.tail("worker")
+        found = [int(line.split()[0]) for line in listed.stdout.splitlines() if variable in line]
+        assert found, variable
         return sorted(found)
 
     def stop(self) -> None:

@@ -47,7 +47,7 @@ def serve(given: o.Given) -> None:
     from flows.orchestration import service
 
     show.line(f"Prefect's page is {api_url.removesuffix('/api')}; Ctrl-C ends the service")
-    o.run(lambda: service.serve(settings, Channel.from_environment(), api_url))
+    o.run(lambda: service.serve(settings, Channel.from_environment(), api_url, show.line))
 
 
 @ops.command("bootstrap")
