@@ -11,6 +11,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import structlog
 
@@ -24,6 +25,20 @@ SHARED: list[structlog.typing.Processor] = [
     structlog.processors.StackInfoRenderer(),
 ]
 OURS = ("flows", "ingest", "lake")
+# What Prefect's line of a record says already.
+SAID = ("event", "level", "logger", "timestamp")
+
+
+class Event(dict[str, Any]):
+    """An event that handlers which are not ours, as those of Prefect's page, show as words."""
+
+    def __str__(self) -> str:
+        return " ".join([str(self["event"]), *(f"{name}={value}" for name, value in self.items() if name not in SAID)])
+
+
+def as_event(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Last of the processors before the record is made."""
+    return Event(event)
 
 
 class DailyFile(logging.Handler):
@@ -109,7 +124,7 @@ def _use_structlog() -> None:
     for ours in OURS:
         logging.getLogger(ours).setLevel(logging.INFO)
     structlog.configure(
-        processors=[*SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*SHARED, as_event, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,

@@ -47,6 +47,15 @@ try:
 except RuntimeError:
     structlog.get_logger("flows.test").exception("went_wrong")
 """
+BESIDE_ANOTHER = """
+import logging, sys
+from pathlib import Path
+import structlog
+from flows.logs import add_files
+logging.basicConfig(format="%(name)s %(message)s")
+add_files(Path(sys.argv[1]))
+structlog.get_logger("ingest.test").info("batch_captured", slot="10:00", failed=0)
+"""
 
 
 def python(code: str, *arguments: str) -> subprocess.Popen[str]:
@@ -118,6 +127,15 @@ def test_an_exception_is_told_without_the_values_of_variables(tmp_path: Path) ->
     for words in (told, written):
         assert "RuntimeError: nobody expected this" in words
         assert "hunter2" not in words
+
+
+def test_handlers_of_others_show_events_as_words(tmp_path: Path) -> None:
+    """As Prefect's do, which has set up the process before `add_files`."""
+    process = python(BESIDE_ANOTHER, str(tmp_path))
+    _, told = process.communicate(timeout=60)
+    assert told == "ingest.test batch_captured slot=10:00 failed=0\n"
+    (file,) = (tmp_path / "run_logs").glob("chainlake_*.jsonl")
+    assert json.loads(file.read_text())["slot"] == "10:00"
 
 
 def test_the_error_log_of_a_day_is_where_the_requirements_say() -> None:
