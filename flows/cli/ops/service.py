@@ -132,7 +132,8 @@ def rehearse_(
     api_url = prepare(Path(settings.state.dir))
     from flows.orchestration import rehearsal
 
-    show.line(f"Prefect's page is {api_url.removesuffix('/api')} until the rehearsal ends")
+    if not given.json:
+        show.line(f"Prefect's page is {api_url.removesuffix('/api')} until the rehearsal ends")
     with status("rehearsal") as say:
         runs = o.run(lambda: rehearsal.rehearse(load(), played, chosen, speed, api_url, say, end))
     rows = [
