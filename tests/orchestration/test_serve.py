@@ -11,7 +11,7 @@ from ingest.sessions import Slot
 from tests.orchestration.conftest import until
 from tests.orchestration.stage import SLOW, Stage, staged
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,7 @@ async def captures_whole(stage: Stage, slot: Slot, frozen: set[int]) -> None:
     assert stage.ask("select count(*) from raw.option_quotes group by conid, ingest_id having count(*) > 1") == []
 
 
+@pytest.mark.long
 async def test_a_slot_is_captured_and_a_signal_ends_service_server_and_flow(stage: Stage) -> None:
     session = await stage.day(date(2025, 11, 4))
     slot, then = session.slots[2:4]
@@ -63,6 +64,7 @@ async def test_a_slot_is_captured_and_a_signal_ends_service_server_and_flow(stag
     await captures_whole(stage, then, stage.frozen(session))
 
 
+@pytest.mark.slow
 async def test_after_a_host_has_died_its_run_is_crashed_and_holds_nobody_up(stage: Stage) -> None:
     """Also when the service renews the automation that watches over it, as after an upgrade."""
     session = await stage.day(date(2025, 11, 5))
