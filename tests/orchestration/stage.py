@@ -260,6 +260,8 @@ class Stage:
 def staged(folder: Path) -> Iterator[Stage]:
     """A stage without any process; this process has its environment, and is a client of its server."""
     stage = Stage(folder)
+    # A shell's background job ignores it, and so would a worker, which takes SIGTERM for SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.delenv("CHAINLAKE_ALERT_URLS", raising=False)
