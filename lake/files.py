@@ -8,6 +8,8 @@ import pyarrow as pa
 from deltalake import ColumnProperties, DeltaTable, WriterProperties
 
 ROW_GROUP = 131_072
+# Of a day that is asked for one chain, or one contract, at a time.
+DAILY_ROW_GROUP = 49_152
 # Model values hardly repeat: their bytes, sorted by significance, compress to half of what a dictionary takes.
 SPLIT = {
     *("iv", "delta", "gamma", "theta", "vega", "model_price", "underlying_price"),
@@ -49,7 +51,7 @@ def daily_files(columns: Iterable[str]) -> WriterProperties:
     what stands before them in their row group: dictionaries of values that hardly repeat double that, snappy adds a
     tenth to lz4, and in smaller groups there are more columns to begin.
     """
-    return _encoded(columns, compression="LZ4_RAW", max_row_group_size=ROW_GROUP // 2)
+    return _encoded(columns, compression="LZ4_RAW", max_row_group_size=DAILY_ROW_GROUP)
 
 
 def cold_files(columns: Iterable[str]) -> WriterProperties:
