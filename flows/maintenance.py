@@ -5,7 +5,7 @@ The first three hold the lake's one maintainer lock while they work. Each leaves
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -167,6 +167,10 @@ def watch_disk(site: Site, dry_run: bool = False) -> Report:
 
 
 # -- records -----------------------------------------------------------------------------------------------------------
+
+
+# What a week's maintenance does, in this order.
+WEEKLY: tuple[Callable[[Site], Report], ...] = (compact, retire, sweep, watch_disk)
 
 
 @contextmanager

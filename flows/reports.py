@@ -4,6 +4,7 @@ Everything is read from the lake, so that a report can be had again for any date
 """
 
 from datetime import date, datetime
+from pathlib import Path
 
 from flows.markdown import clock, number, share, table
 from flows.slotfacts import SlotFacts, slot_facts
@@ -180,3 +181,14 @@ def _incidents(reads: Reader, session: Session) -> str:
         ("cause", "severity", "state", "since", "detail"),
         [(row["cause"], row["severity"], row["state"], clock(row["opened_at"]), row["detail"]) for row in rows],
     )
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def keep_report(markdown: str, state: Path, kind: str, day: date) -> Path:
+    """Write a report to ``<state>/reports/<kind>_YYYYMMDD.md``; it replaces an older one of the day."""
+    file = state / "reports" / f"{kind}_{day:%Y%m%d}.md"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(markdown, encoding="utf-8")
+    return file

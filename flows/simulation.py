@@ -8,13 +8,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Literal
 
 from flows.day import reach, step_instant, stepped
 from flows.ladder.report import weekly_report
-from flows.maintenance import Report, Site, compact, retire, sweep, watch_disk
-from flows.reports import daily_report
+from flows.maintenance import WEEKLY, Site
+from flows.reports import daily_report, keep_report
 from flows.steps import Desk, rollup
 from flows.timetable import Planned, plan
 from ingest.discovery import Mode
@@ -27,7 +26,6 @@ from lake.errors import LakeError
 
 Outcome = Literal["ok", "skipped", "failed"]
 DISCOVERY: dict[str, Mode] = {"prewarm": "prewarm", "discover": "freeze", "midday-refresh": "refresh"}
-MAINTENANCE: tuple[Callable[[Site], Report], ...] = (compact, retire, sweep, watch_disk)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +127,12 @@ async def _rolled_up(place: Desk, days: Sequence[date], runs: Sequence[Run]) -> 
 
 def _daily_report(place: Desk, session: Session) -> str:
     text = daily_report(place.work.settings, place.lake, session.trade_date, place.session.clock.now())
-    folder = place.work.state / "reports"
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"daily_{session.trade_date:%Y%m%d}.md"
-    file.write_text(text, encoding="utf-8")
-    return str(Path(file.name))
+    return keep_report(text, place.work.state, "daily", session.trade_date).name
 
 
 def _maintain(place: Desk) -> str:
     site = Site(place.lake, place.work.settings, place.session.clock.now(), "schedule")
-    reports = [step(site) for step in MAINTENANCE]
+    reports = [step(site) for step in WEEKLY]
     if full := [report.sentence for report in reports if not report.passed]:
         raise ChainlakeError("; ".join(full))
     return "; ".join(report.sentence for report in reports)

@@ -11,12 +11,12 @@ from flows.ladder.journal import Entry, read_journal
 from flows.ladder.read import read_days
 from flows.ladder.rules import LAST_STAGE
 from flows.markdown import clock, number, share, table
+from flows.reports import keep_report
 from ingest.sessions import NEW_YORK, sessions_between
 from ingest.settings import Settings
 from lake.reads import reader
 from lake.store import Lake
 
-FOLDER = "reports"
 COLUMNS = (
     *("session", "underlyings", "coverage", "fallback", "delayed", "OI filled", "pacing errors", "pacing alerts"),
     *("retries exceeded", "published", "by hand", "unhandled", "incidents"),
@@ -52,9 +52,7 @@ def weekly_report(settings: Settings, lake: Lake, day: date, now: datetime, *, w
         now,
     )
     if write:
-        folder = state / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"weekly_{sessions[-1]:%Y%m%d}.md").write_text(text, encoding="utf-8")
+        keep_report(text, state, "weekly", sessions[-1])
     return text
 
 

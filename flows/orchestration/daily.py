@@ -14,7 +14,7 @@ from flows.orchestration.capture import capture
 from flows.orchestration.dbt_tasks import TaskRuns
 from flows.orchestration.due import NO_SESSION, Due, due, seeking_broker, skipped
 from flows.orchestration.telling import BREACHED, run_name, said, show_markdown, tell_failure
-from flows.reports import daily_report
+from flows.reports import daily_report, keep_report
 from flows.steps import desk, rollup
 from flows.timetable import plan
 from ingest.errors import BrokerUnreachable
@@ -125,10 +125,7 @@ async def daily_report_flow(trade_date: date | None = None, config: Path | None 
     if session is None:
         return skipped(NO_SESSION)
     markdown = daily_report(run.settings, Lake.open(run.settings.lake.root), session.trade_date, run.clock.now())
-    folder = run.work.state / "reports"
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"daily_{session.trade_date:%Y%m%d}.md"
-    file.write_text(markdown, encoding="utf-8")
+    file = keep_report(markdown, run.work.state, "daily", session.trade_date)
     await show_markdown("day-report", markdown, f"{session.trade_date}")
     return [str(file)]
 

@@ -1,7 +1,6 @@
 """Flows that keep the lake and the pipeline well: maintain, watchdog, and repair."""
 
 import asyncio
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from prefect.states import Failed
 from flows import repair
 from flows.duty.incidents import open_incidents, settle
 from flows.duty.watchdog import look
-from flows.maintenance import Report, Site, compact, retire, sweep, watch_disk
+from flows.maintenance import WEEKLY, Site
 from flows.orchestration.capture import capture
 from flows.orchestration.daily import roll_up
 from flows.orchestration.due import NO_SESSION, Due, due, seeking_broker, skipped
@@ -25,8 +24,6 @@ from ingest.sessions import Session
 from lake.errors import LakeMissing
 from lake.store import Lake
 
-MAINTENANCE: tuple[Callable[[Site], Report], ...] = (compact, retire, sweep, watch_disk)
-
 
 @flow(name="maintain", flow_run_name=run_name, on_failure=[tell_failure], on_crashed=[tell_failure])
 async def maintain_flow(config: Path | None = None) -> State[Any] | list[str]:
@@ -34,7 +31,7 @@ async def maintain_flow(config: Path | None = None) -> State[Any] | list[str]:
     run = await due(config)
     site = Site(Lake.open(run.settings.lake.root), run.settings, run.clock.now(), "schedule")
     reports = []
-    for step in MAINTENANCE:
+    for step in WEEKLY:
         reports.append(await asyncio.to_thread(step, site))
         get_run_logger().info(f"{reports[-1].step}: {reports[-1].sentence}")
     await show_table(

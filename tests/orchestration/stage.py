@@ -226,7 +226,7 @@ class Stage:
         """The run once it has ended."""
         found = await until(lambda: self.state(run), lambda now: now.state and now.state.is_final(), patience_s)
         assert found.state, found
-        assert found.state.is_final(), (found.state, self.tail("worker"), self.tail("server"))
+        assert found.state.is_final(), (found.state, self.words())
         return found
 
     async def under_way(self, but: FlowRun) -> list[str]:
@@ -248,12 +248,23 @@ class Stage:
         async def rows() -> int:
             return len(await asyncio.to_thread(self.captured, slot))
 
-        assert 0 < await until(rows, bool, 240) < whole, (self.tail("worker"), await self.state(run))
+        assert 0 < await until(rows, bool, 240) < whole, (self.words(), await self.state(run))
         return run
 
-    def tail(self, name: str) -> str:
-        """The end of a process's output."""
-        return (self.folder / f"{name}.log").read_text()[-3000:]
+    async def captures_whole(self, session: Session, slot: Slot) -> None:
+        """A run of the deployment snapshot captures what the slot lacks: all of it is there then, and no row twice."""
+        run = await self.ended(await self.run("snapshot/snapshot"))
+        assert run.state_name == "Completed", (run.state, self.words())
+        assert self.captured(slot) == self.frozen(session)
+        assert self.doubled() == []
+
+    def doubled(self) -> list[tuple[Any, ...]]:
+        """Rows that one run has written twice."""
+        return self.ask("select count(*) from raw.option_quotes group by conid, ingest_id having count(*) > 1")
+
+    def words(self) -> str:
+        """The end of every process's output."""
+        return "\n".join(f"-- {log.name}\n{log.read_text()[-3000:]}" for log in sorted(self.folder.glob("*.log")))
 
 
 @contextmanager

@@ -73,7 +73,7 @@ async def whole_stage(stage: Stage, never_begun: FlowRun) -> AsyncIterator[None]
     if stage.runs("server"):
         left = await until(lambda: stage.under_way(never_begun), lambda runs: not runs, 240)
         assert left == []
-    assert stage.ask("select count(*) from raw.option_quotes group by conid, ingest_id having count(*) > 1") == []
+    assert stage.doubled() == []
 
 
 async def says_what_is_missing(stage: Stage, session: Session, slot: Slot) -> int:
@@ -87,9 +87,7 @@ async def says_what_is_missing(stage: Stage, session: Session, slot: Slot) -> in
 async def goes_on(stage: Stage, session: Session, slot: Slot) -> None:
     """The next slot is captured whole."""
     await stage.control.step(slot.sample_time + timedelta(seconds=30))
-    run = await stage.ended(await stage.run("snapshot/snapshot"))
-    assert run.state_name == "Completed", (run.state, stage.tail("worker"))
-    assert stage.captured(slot) == stage.frozen(session)
+    await stage.captures_whole(session, slot)
 
 
 async def test_a_flow_that_is_killed_is_crashed_told_of_and_repaired(stage: Stage) -> None:
@@ -108,7 +106,7 @@ async def test_a_flow_that_is_killed_is_crashed_told_of_and_repaired(stage: Stag
 
     # Repair gets the rest while the window is open.
     repaired = await stage.ended(await stage.run("repair/repair"))
-    assert repaired.state_name == "Completed", (repaired.state, stage.tail("worker"))
+    assert repaired.state_name == "Completed", (repaired.state, stage.words())
     assert await says_what_is_missing(stage, session, slot) == 0
     await goes_on(stage, session, then)
 
@@ -192,7 +190,7 @@ async def test_a_long_capture_keeps_its_place_over_a_restart_of_the_server(stage
     stage.kill("server", KILL)
     await stage.start_server()
     ended = await stage.ended(run, 600)
-    assert ended.state_name == "Completed", (ended.state, stage.tail("worker"))
+    assert ended.state_name == "Completed", (ended.state, stage.words())
     assert await says_what_is_missing(stage, session, slot) == 0
     assert began
     assert ended.end_time

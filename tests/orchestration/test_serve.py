@@ -7,7 +7,6 @@ from datetime import date, timedelta
 
 import pytest
 
-from ingest.sessions import Slot
 from tests.orchestration.conftest import until
 from tests.orchestration.stage import SLOW, Stage, staged
 
@@ -31,15 +30,7 @@ async def serve(stage: Stage) -> None:
     async def taking() -> bool:
         return "serving enrich, " in log.read_text()
 
-    assert await until(taking, bool, 240), stage.tail("serve")
-
-
-async def captures_whole(stage: Stage, slot: Slot, frozen: set[int]) -> None:
-    """A run of the deployment captures what the slot lacks, and no row is doubled."""
-    run = await stage.ended(await stage.run("snapshot/snapshot"))
-    assert run.state_name == "Completed", (run.state, stage.tail("serve"))
-    assert stage.captured(slot) == frozen
-    assert stage.ask("select count(*) from raw.option_quotes group by conid, ingest_id having count(*) > 1") == []
+    assert await until(taking, bool, 240), stage.words()
 
 
 @pytest.mark.long
@@ -48,7 +39,7 @@ async def test_a_slot_is_captured_and_a_signal_ends_service_server_and_flow(stag
     slot, then = session.slots[2:4]
     await serve(stage)
     await stage.control.step(slot.sample_time + timedelta(seconds=30))
-    await captures_whole(stage, slot, stage.frozen(session))
+    await stage.captures_whole(session, slot)
 
     # A service manager ends it in the middle of the next slot.
     run = await stage.slot_half_captured(session, then)
@@ -56,12 +47,12 @@ async def test_a_slot_is_captured_and_a_signal_ends_service_server_and_flow(stag
     assert stage.kill("serve", signal.SIGTERM) == 0
     assert not [pid for pid in flow if stage.is_there(pid)]
     assert set() < stage.captured(then) < stage.frozen(session)
-    assert "never awaited" not in stage.tail("serve")
+    assert "never awaited" not in stage.words()
 
     # Started again it knows the run as cancelled, and the slot can go on at once.
     await serve(stage)
     assert (await stage.state(run)).state_name == "Cancelled"
-    await captures_whole(stage, then, stage.frozen(session))
+    await stage.captures_whole(session, then)
 
 
 @pytest.mark.slow
@@ -75,5 +66,5 @@ async def test_after_a_host_has_died_its_run_is_crashed_and_holds_nobody_up(stag
     stage.kill_host()
     await serve(stage)
     assert (await stage.state(run)).state_name == "Running"
-    await captures_whole(stage, slot, stage.frozen(session))
+    await stage.captures_whole(session, slot)
     assert (await stage.state(run)).state_name == "Crashed"
