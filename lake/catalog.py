@@ -287,9 +287,11 @@ def literal(value: object) -> str:
 
 def _one_line(error: duckdb.Error) -> str:
     """DuckDB's message without its excerpt of the statement and without a stack trace, its lines joined."""
-    message = re.split(r"\n\nLINE|\n\s*0: |\n\nAt:", str(error), maxsplit=1)[0]
+    message = re.split(r"\n\nLINE|\n\nStack Trace:|\n\s*0: |\n\nAt:", str(error), maxsplit=1)[0]
     message = re.sub(r"^Invalid Input Error: Python exception .*? UDF: \w+: ", "", message)
     text = " ".join(message.split())
     if isinstance(error, duckdb.CatalogException):
         text += " (SHOW ALL TABLES lists what there is)"
+    if isinstance(error, duckdb.InternalException):
+        text += f" (a fault of DuckDB {duckdb.__version__}, not of the query: word it differently)"
     return text

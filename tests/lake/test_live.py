@@ -109,6 +109,32 @@ def test_a_column_that_is_added_is_there_at_once_and_null_in_older_files(
         assert [row[:-1] for row in content(anew)] == content_before
 
 
+@pytest.mark.parametrize("until", [DAYS[0], LATER], ids=["one file is left", "all files are"])
+def test_the_least_and_the_greatest_date_are_told(lake: Lake, catalog: duckdb.DuckDBPyConnection, until: date) -> None:
+    query = f"SELECT min(trade_date), max(trade_date), count(*) FROM clean.daily_clean WHERE trade_date <= '{until}'"
+    last = min(until, DAYS[-1])
+    assert catalog.execute(query).fetchone() == (DAYS[0], last, 4 * (DAYS.index(last) + 1))
+    lake.replace_dates(TABLE, a_day(DAYS[1]).slice(0, 0).to_reader, DAYS[1:])
+    assert catalog.cursor().execute("SELECT max(trade_date) FROM clean.daily_clean").fetchone() == (DAYS[0],)
+
+
+def test_the_greatest_value_of_a_column_that_the_file_does_not_hold_is_null(
+    lake: Lake, catalog: duckdb.DuckDBPyConnection
+) -> None:
+    lake.replace_dates(TABLE, a_day(DAYS[2], added=pa.array([7] * 4, pa.int64())).to_reader, [DAYS[2]])
+    query = f"SELECT max(added) FROM clean.daily_clean WHERE trade_date < '{DAYS[1]}'"
+    assert catalog.execute(query).fetchone() == (None,)
+
+
+def test_a_fault_of_duckdb_itself_is_one_line(lake: Lake) -> None:
+    """When a newer DuckDB answers this, `lake.live` need not switch its optimizer off."""
+    with duckdb.connect() as connection:
+        (file, *_) = (Path(lake.uri(TABLE)) / f"trade_date={DAYS[0]}").iterdir()
+        connection.execute(f"CREATE VIEW days AS FROM read_parquet(['{file}'], hive_partitioning = true)")
+        with pytest.raises(QueryRefused, match=r"^INTERNAL Error: Attempted to access .* \(a fault of DuckDB .*\)$"):
+            read(connection, "SELECT max(trade_date) FROM days")
+
+
 def test_only_the_files_of_the_dates_that_are_asked_for_are_opened(catalog: duckdb.DuckDBPyConnection) -> None:
     assert files_read(catalog, f"FROM clean.daily_clean WHERE trade_date = date '{DAYS[1]}'") == 1
     assert files_read(catalog, f"FROM clean.daily_clean WHERE trade_date >= date '{DAYS[1]}'") == 2
