@@ -24,7 +24,7 @@ SMALL = Limits(memory="500MB", threads=1)
 DAYS = [date(2026, 11, day) for day in (2, 3, 4, 5, 6)]
 AFTER, NOW = datetime(2026, 12, 30, tzinfo=UTC), datetime(2026, 12, 31, tzinfo=UTC)
 # Questions of each view.
-A_VIEW, A_VIEW_LONG = {"catalog": 12, "file": 3, "as of": 3}, 200
+A_VIEW, A_VIEW_LONG = {"catalog": 12, "file": 3, "as of": 3}, 60
 
 
 @dataclass(frozen=True, slots=True)
