@@ -6,6 +6,10 @@ from typing import Literal
 
 Right = Literal["C", "P"]
 OCC_ROOT_WIDTH = 6
+# TWS keeps contract ids in 32 bits; no strike or multiplier comes near that either.
+LARGEST = 2**31 - 1
+# Characters; an OCC symbol has 21.
+LONGEST_NAME = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,19 @@ class OptionContract:
     strike: float
     multiplier: float
     exchange: str
+
+
+def listed(contract: OptionContract) -> OptionContract:
+    """`contract`, when it is one that can be recorded. Raises ValueError that says which term cannot be right."""
+    if not 0 < contract.conid <= LARGEST:
+        raise ValueError(f"a contract id of {contract.conid}")
+    for name in ("strike", "multiplier"):
+        if not 0 < getattr(contract, name) < LARGEST:
+            raise ValueError(f"a {name} of {getattr(contract, name)}")
+    for name in ("symbol", "trading_class"):
+        if not 0 < len(text := getattr(contract, name)) <= LONGEST_NAME or not text.isprintable():
+            raise ValueError(f"the {name.replace('_', ' ')} {text[:LONGEST_NAME]!r}")
+    return contract
 
 
 @dataclass(frozen=True, slots=True)

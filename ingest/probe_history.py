@@ -15,6 +15,7 @@ from ingest.capture.pacing import pace_of
 from ingest.contracts import OptionContract
 from ingest.sessions import Session, previous_session, session_on
 from ingest.settings import Settings
+from lake.sentinels import known_count
 
 log = structlog.get_logger(__name__)
 
@@ -141,4 +142,5 @@ def _answer(contract: OptionContract, question: Question, found: list[Bar] | Req
         return Answer(contract, question, 0, None, None, 0, found)
     first, last = (found[0].start, found[-1].start) if found else (None, None)
     # IB writes -1 for a bar without trades.
-    return Answer(contract, question, len(found), first, last, int(sum(max(bar.volume, 0) for bar in found)), None)
+    volume = sum(known_count("volume", bar.volume) or 0 for bar in found)
+    return Answer(contract, question, len(found), first, last, volume, None)

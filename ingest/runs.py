@@ -15,6 +15,7 @@ from ingest.broker import BrokerSession
 from ingest.capture.engine import Outcome
 from ingest.capture.rows import DELAYED
 from ingest.clock import Clock
+from lake.rows import bounded_text
 from lake.store import Lake
 
 Trigger = Literal["schedule", "repair", "manual", "demo"]
@@ -97,7 +98,7 @@ class Run:
                 "conid": conid,
                 "code": code,
                 "error_type": kind,
-                "message": message,
+                "message": bounded_text(message),
                 "observed_at": observed_at,
             }
         )
@@ -122,7 +123,7 @@ class Run:
             "trigger": self.trigger,
             "host": socket.gethostname(),
             "gateway": self.gateway,
-            "message": self.message,
+            "message": self.message and bounded_text(self.message),
             **self.measures,
         }
         # The id of the run, not the step's attempt: a run that captured nothing still leaves its record.

@@ -8,18 +8,21 @@ from typing import Any, NamedTuple
 import duckdb
 
 from lake.duck import connect
+from lake.sentinels import UNSET
 from lake.store import Lake
 
 # design: a good quote is error-free, arrived in its window, can be bought, and is not crossed; a bid is not needed
 # when a tick has said that there is none. The dbt model stg_option_quotes states the same rule for `clean`.
-GOOD_QUOTE = """
+GOOD_QUOTE = f"""
     not snapshot_error
     and asof_ts >= $window_start and asof_ts < $window_end
-    and ask > 0
+    and ask > 0 and ask < {UNSET}
     and ((bid >= 0 and bid <= ask) or (bid is null and bid_seen))
 """
 
 
+# Rows of before capture knew all sentinels may hold one (`lake.sentinels`).
+KNOWN_INTEREST = f"open_interest >= 0 and open_interest < {UNSET}"
 # IB's code for a contract that it does not know.
 NO_SUCH_CONTRACT = 200
 
@@ -190,15 +193,16 @@ class Reader:
         observed = self.rows(
             "raw/open_interest",
             f"trade_date = date '{previous}' and oi_asof_date = trade_date and not snapshot_error "
-            "and open_interest is not null group by conid",
+            f"and {KNOWN_INTEREST} group by conid",
             "conid, arg_max(open_interest, observed_at) as open_interest",
         )
         before = {row["conid"]: row["open_interest"] for row in observed}
         shown = self.rows(
             "raw/option_quotes",
             f"trade_date = date '{trade_date}' and not snapshot_error group by conid",
-            "conid, arg_max(open_interest, asof_ts) filter (open_interest is not null) as open_interest, "
-            "coalesce(max(volume), 0) as volume, coalesce(max(asof_ts) >= $close, false) as whole",
+            f"conid, arg_max(open_interest, asof_ts) filter ({KNOWN_INTEREST}) as open_interest, "
+            f"coalesce(max(volume) filter (volume >= 0 and volume < {UNSET}), 0) as volume, "
+            "coalesce(max(asof_ts) >= $close, false) as whole",
             close=close,
         )
         return {
@@ -210,7 +214,7 @@ class Reader:
         """By conid: the open interest that a day's snapshots showed last, and when."""
         found = self.rows(
             "raw/option_quotes",
-            f"trade_date = date '{trade_date}' and not snapshot_error and open_interest is not null group by conid",
+            f"trade_date = date '{trade_date}' and not snapshot_error and {KNOWN_INTEREST} group by conid",
             "conid, arg_max(open_interest, asof_ts) as open_interest, max(asof_ts) as asof_ts",
         )
         return {row["conid"]: (row["open_interest"], row["asof_ts"]) for row in found}

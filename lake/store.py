@@ -18,6 +18,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from lake import storage
 from lake.errors import LakeError, LakeMissing, NewerSchema, OriginMismatch
 from lake.files import HOT_FILES, daily_files
+from lake.rows import to_arrow
 from lake.tables import BY_NAME, SCHEMA_VERSION, SESSIONS, TABLES, Table
 
 log = structlog.get_logger(__name__)
@@ -190,8 +191,9 @@ class Lake:
         """Append `rows` to a raw or ops table exactly once for (`app_id`, `attempt`).
 
         Returns False, and writes nothing, when that attempt or a later one is already there. A row may leave out
-        columns that are not required. Conflicts with concurrent writers are retried on a fresh handle. Raises LakeError
-        when the table's folder may not be written.
+        columns that are not required; a value that its column cannot hold costs that row alone (`lake.rows`). Conflicts
+        with concurrent writers are retried on a fresh handle. Raises LakeError when the table's folder may not be
+        written.
         """
         spec = BY_NAME[name]
         table = self._handle(name)
@@ -205,7 +207,7 @@ class Lake:
         with storage.explained(self.root):
             write_deltalake(
                 table,
-                pa.Table.from_pylist(list(rows), schema=spec.schema),
+                to_arrow(rows, spec),
                 mode="append",
                 # A table of an older version gets the columns that it lacks.
                 schema_mode="merge",

@@ -133,7 +133,7 @@ OPTION_QUOTES = Table(
         Column("bid", PRICE, "best bid; null when there is none"),
         Column("ask", PRICE, "best ask; null when there is none"),
         Column("last", PRICE, "last trade"),
-        _must("bid_seen", FLAG, "true when a bid tick arrived, even one that says there is no bid"),
+        _must("bid_seen", FLAG, "true when a bid arrived, or a tick that says there is none; a bid below 0 is neither"),
         Column("bid_size", COUNT, "contracts bid for"),
         Column("ask_size", COUNT, "contracts offered"),
         Column("last_size", COUNT, "contracts of the last trade"),
@@ -157,7 +157,12 @@ OPTION_QUOTES = Table(
         _must("data_quality_flag", FLAGS, "flags that capture itself can tell"),
         _must("snapshot_error", FLAG, "true when the attempt failed"),
         Column("error_code", SMALL, "IB's error code, or null"),
-        Column("error_type", TEXT, "what kind of failure: timeout, ib_error, disconnected, not_asked …"),
+        Column(
+            "error_type",
+            TEXT,
+            "what kind of failure: timeout, ib_error, pacing, outage, disconnected, window_over; unrepresentable: the "
+            "table cannot hold a value that came",
+        ),
         Column("error_message", TEXT, "IB's or our message of the failure"),
         SOURCE,
     ),

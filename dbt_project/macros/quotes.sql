@@ -20,10 +20,11 @@
   {%- endfor -%}
 {%- endmacro %}
 
-{#- Sentinels, per column: IB's unset double is 1.79e308, "not computed" is -1 for prices, sizes and implied volatility
-    and -2 for greeks (a delta of -1 is a value); vendors use -999. A NaN compares as greater than every number. -#}
+{#- Sentinels, per column, by the rule of lake/sentinels.py: IB's unset values are 2147483647, 9223372036854775807 and
+    1.79e308, and nothing else is as large; "not computed" is -1 for prices, sizes and implied volatility and -2 for
+    greeks (a delta of -1 is a value); vendors use -999. A NaN compares as greater than every number. -#}
 {% macro known_amount(column) -%}
-  case when {{ column }} >= 0 and {{ column }} < 1e300 then {{ column }} end
+  case when {{ column }} >= 0 and {{ column }} < 2147483647 then {{ column }} end
 {%- endmacro %}
 
 {% macro known_count(column) -%}
@@ -31,7 +32,22 @@
 {%- endmacro %}
 
 {% macro known_greek(column, sentinels='-2, -999') -%}
-  case when abs({{ column }}) < 1e300 and {{ column }} not in ({{ sentinels }}) then {{ column }} end
+  case when abs({{ column }}) < 2147483647 and {{ column }} not in ({{ sentinels }}) then {{ column }} end
+{%- endmacro %}
+
+{#- A bid of 0 for 0 contracts beside a valid ask says that nobody bids: null, like the tick of -1. -#}
+{% macro known_bid() -%}
+  case
+            when bid = 0 and bid_size = 0 and {{ known_amount('ask') }} > 0 then null
+            else {{ known_amount('bid') }}
+        end
+{%- endmacro %}
+
+{#- A bid arrived, or a tick that says that there is none (-1; or null, or another sentinel, where `bid_seen` is set).
+    A price below 0 that is no sentinel says neither. -#}
+{% macro is_bid_seen() -%}
+  coalesce(bid_seen or bid = -1 or (bid >= 0 and bid < 2147483647), false)
+  and not coalesce(bid < 0 and bid > -2147483647 and bid not in (-1, -2, -999), false)
 {%- endmacro %}
 
 {#- 3 is delayed, 4 delayed-frozen; a row without a type is taken for what was asked. -#}

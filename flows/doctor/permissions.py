@@ -73,7 +73,7 @@ def judge(asked: Answer, delayed: Answer | None, *, paper: bool, market_open: bo
         if fallback:
             return warn(name, f"{found}, and rows will be marked delayed_fallback", step)
         return fail(name, f"{found}, but acquisition.delayed_fallback is off", step)
-    kind = TYPES.get(asked.quote.market_data_type, str(asked.quote.market_data_type))
+    kind = TYPES.get(asked.quote.market_data_type or 0, str(asked.quote.market_data_type))
     if asked.came and asked.quote.market_data_type in DELAYED:
         step = next_step(asked.advisory.code if asked.advisory else 10167, asked.kind, paper)
         return warn(name, f"{asked.symbol}: {kind} (type {asked.quote.market_data_type}){_shown(asked.quote)}", step)

@@ -9,7 +9,7 @@ from typing import TypeVar
 from ingest.broker.library import IB, Contract, Option
 from ingest.broker.session import BrokerSession, contract_of
 from ingest.broker.subscription import RequestError
-from ingest.contracts import OptionContract, OptionSpec, Underlying, ib_date, occ_expiry
+from ingest.contracts import LARGEST, OptionContract, OptionSpec, Underlying, ib_date, listed, occ_expiry
 from ingest.errors import BrokerUnreachable
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Lookup:
         # A contract that was not found stays as it was asked: it has no local symbol.
         return [
             replace(underlying, conid=contract.conId)
-            if contract.localSymbol
+            if contract.localSymbol and 0 < contract.conId <= LARGEST
             else error or RequestError(UNSETTLED, "several contracts fit")
             for underlying, contract, error in zip(underlyings, contracts, errors, strict=True)
         ]
@@ -118,16 +118,22 @@ class Lookup:
             self._errors[id(contract)] = RequestError(code, message)
 
 
-def _option(spec: OptionSpec, contract: Contract) -> OptionContract:
-    return OptionContract(
-        conid=contract.conId,
-        underlying=spec.underlying,
-        symbol=contract.localSymbol,
-        trading_class=contract.tradingClass,
-        expiry=occ_expiry(contract.localSymbol),
-        last_trade_date=ib_date(contract.lastTradeDateOrContractMonth),
-        right=spec.right,
-        strike=contract.strike,
-        multiplier=float(contract.multiplier),
-        exchange=spec.exchange,
-    )
+def _option(spec: OptionSpec, contract: Contract) -> OptionContract | RequestError:
+    """The contract that was asked for, or what of it cannot be right."""
+    try:
+        return listed(
+            OptionContract(
+                conid=contract.conId,
+                underlying=spec.underlying,
+                symbol=contract.localSymbol,
+                trading_class=contract.tradingClass,
+                expiry=occ_expiry(contract.localSymbol),
+                last_trade_date=ib_date(contract.lastTradeDateOrContractMonth),
+                right=spec.right,
+                strike=contract.strike,
+                multiplier=float(contract.multiplier),
+                exchange=spec.exchange,
+            )
+        )
+    except ValueError as reason:
+        return RequestError(UNSETTLED, f"IB describes contract {contract.conId} in words that make none: {reason}")

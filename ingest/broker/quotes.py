@@ -4,9 +4,7 @@ import math
 from dataclasses import dataclass
 
 from ingest.broker.library import Ticker
-
-# Unset doubles arrive as the largest double (1.7976931348623157E308).
-UNSET = 1e300
+from lake.sentinels import is_impossible_price, known, known_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +12,7 @@ class Quote:
     """Values of one contract at one moment; None where nothing, or a sentinel, has arrived.
 
     Prices are dollars a share, sizes contracts. `bid_seen` and `ask_seen` say whether a tick of that side arrived at
-    all, be it one that says that there is no market on that side.
+    all, be it one that says that there is no market on that side; a bid below 0 that is no sentinel (-0.05) is neither.
     """
 
     bid: float | None
@@ -38,7 +36,7 @@ class Quote:
     open_interest: int | None
     hist_volatility: float | None
     implied_volatility: float | None
-    market_data_type: int
+    market_data_type: int | None
 
     @property
     def has_market(self) -> bool:
@@ -57,56 +55,36 @@ def quote_of(ticker: Ticker, right: str | None) -> Quote:
     interest = {"C": ticker.callOpenInterest, "P": ticker.putOpenInterest}.get(right or "")
     return Quote(
         bid=_bid(ticker.bid, ticker.bidSize),
-        ask=_positive(ticker.ask),
-        last=_positive(ticker.last),
-        bid_seen=not math.isnan(ticker.bid),
+        ask=_positive("ask", ticker.ask),
+        last=_positive("last", ticker.last),
+        bid_seen=not math.isnan(ticker.bid) and not is_impossible_price(ticker.bid),
         ask_seen=not math.isnan(ticker.ask),
-        bid_size=_count(ticker.bidSize),
-        ask_size=_count(ticker.askSize),
-        last_size=_count(ticker.lastSize),
-        volume=_count(ticker.volume),
-        close=_positive(ticker.close),
-        iv=_positive(model.impliedVol) if model else None,
-        delta=_model(model.delta) if model else None,
-        gamma=_model(model.gamma) if model else None,
-        theta=_model(model.theta) if model else None,
-        vega=_model(model.vega) if model else None,
-        model_price=_not_negative(model.optPrice) if model else None,
-        pv_dividend=_not_negative(model.pvDividend) if model else None,
-        underlying_price=_positive(model.undPrice) if model else None,
-        open_interest=_count(interest),
-        hist_volatility=_positive(ticker.histVolatility),
-        implied_volatility=_positive(ticker.impliedVolatility),
-        market_data_type=ticker.marketDataType,
+        bid_size=known_count("bid_size", ticker.bidSize),
+        ask_size=known_count("ask_size", ticker.askSize),
+        last_size=known_count("last_size", ticker.lastSize),
+        volume=known_count("volume", ticker.volume),
+        close=_positive("close", ticker.close),
+        iv=_positive("iv", model.impliedVol) if model else None,
+        delta=known("delta", model.delta) if model else None,
+        gamma=known("gamma", model.gamma) if model else None,
+        theta=known("theta", model.theta) if model else None,
+        vega=known("vega", model.vega) if model else None,
+        model_price=known("model_price", model.optPrice) if model else None,
+        pv_dividend=known("pv_dividend", model.pvDividend) if model else None,
+        underlying_price=_positive("underlying_price", model.undPrice) if model else None,
+        open_interest=known_count("open_interest", interest),
+        hist_volatility=_positive("hist_volatility", ticker.histVolatility),
+        implied_volatility=_positive("implied_volatility", ticker.impliedVolatility),
+        market_data_type=known_count("market_data_type", ticker.marketDataType),
     )
 
 
-def _number(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) or abs(value) >= UNSET else float(value)
-
-
-def _positive(value: float | None) -> float | None:
-    number = _number(value)
-    return number if number is not None and number > 0 else None
-
-
-def _not_negative(value: float | None) -> float | None:
-    number = _number(value)
-    return number if number is not None and number >= 0 else None
-
-
-def _model(value: float | None) -> float | None:
-    # -2 is "not computed"; -1 is a delta.
-    number = _number(value)
-    return None if number == -2 else number
+def _positive(column: str, value: float | None) -> float | None:
+    # Where a tick brings 0 for one of these, IB says that there is none.
+    return known(column, value) or None
 
 
 def _bid(price: float, size: float) -> float | None:
-    # A bid of 0 with a size is a real bid; without one it says, as -1 does, that nobody bids.
-    bid = _not_negative(price)
-    return None if bid == 0 and not _count(size) else bid
-
-
-def _count(value: float | None) -> int | None:
-    number = _not_negative(value)
-    return None if number is None else int(number)
+    # A bid of 0 with a size is a real bid; for 0 contracts it says, as -1 does, that nobody bids.
+    bid = known("bid", price)
+    return None if bid == 0 and known_count("bid_size", size) == 0 else bid

@@ -9,14 +9,18 @@ from ingest.broker import codes
 from ingest.broker.library import Contract, Ticker
 from ingest.broker.outages import Outage
 from ingest.broker.quotes import Quote, quote_of
+from lake.rows import bounded_text
 
 
 @dataclass(frozen=True, slots=True)
 class RequestError:
-    """An error that IB reported for one request."""
+    """An error that IB reported for one request; of a message that is longer than any the beginning is kept."""
 
     code: int
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", bounded_text(self.message))
 
 
 @dataclass(slots=True, eq=False)

@@ -82,6 +82,31 @@ async def opened(lake: Lake, session: BrokerSession, settings: Settings) -> list
     return [contract_of(row) for row in rows(lake, "raw/contracts")]
 
 
+async def test_bad_values_cost_no_row_of_the_batch(lake: Lake, session: BrokerSession, settings: Settings) -> None:
+    contracts = await opened(lake, session, settings)
+    decoder, spoilt = session._ib.client.decoder, Counter[str]()
+    interpret = decoder.interpret
+
+    def hostile(fields: list[str]) -> None:
+        message, tick = fields[0], fields[3] if fields[0] == "2" else fields[0]
+        # Message 2 is a size (tick 8: volume, 0: bid size), 58 the market data type.
+        values = {("2", "8"): "9223372036854775807", ("2", "0"): "2147483647", ("58", "58"): "2147483648"}
+        if (message, tick) in values and spoilt[tick] < 5:
+            spoilt[tick] += 1
+            fields = [*fields[: 4 if message == "2" else 3], values[message, tick]]
+        interpret(fields)
+
+    decoder.interpret = hostile
+    (run,) = await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    stored = rows(lake, "raw/option_quotes")
+    assert Counter(row["conid"] for row in stored) == Counter(contract.conid for contract in contracts)
+    assert (run.status, run.failed, run.captured) == ("ok", 0, len(contracts) + 1)
+    assert min(spoilt["8"], spoilt["58"]) == 5
+    assert sum(row["volume"] is None for row in stored) >= 5
+    for row in stored:
+        assert all(row[name] is None or row[name] < 2**31 - 1 for name in ("volume", "bid_size", "market_data_type"))
+
+
 async def test_freezing_twice_changes_nothing(lake: Lake, session: BrokerSession, settings: Settings) -> None:
     run = await discover(lake, session, DAY, [AAPL], "all", settings, "manual")
     assert run.captured == len(rows(lake, "raw/contracts")) > 10

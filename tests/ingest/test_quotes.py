@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.broker.library import OptionComputation, Ticker
-from ingest.broker.quotes import quote_of
+from ingest.broker.quotes import Quote, quote_of
 
 UNSET = 1.7976931348623157e308
-SENTINEL = st.sampled_from([math.nan, UNSET, -1.0])
+SENTINEL = st.sampled_from(
+    [math.nan, UNSET, -1.0, -2.0, -999.0, math.inf, -math.inf, 2147483647.0, 9223372036854775807.0]
+)
 
 
 def ticker(**values: float | OptionComputation) -> Ticker:
@@ -42,6 +44,8 @@ def test_prices_and_sizes_that_are_sentinels_become_null(bid: float, ask: float,
         (1.0, 5, 1.0, True),
         (1.2, 5, 1.2, False),  # crossed
         (math.nan, math.nan, None, False),  # a bid tick that never came is not "no bid"
+        (-0.05, 5, None, False),  # nor is a price that no bid can have
+        (0.0, math.nan, 0.0, True),  # and only a size that came says that it is for nothing
     ],
 )
 def test_a_zero_bid_option_has_a_market_and_a_silent_side_has_none(
@@ -60,6 +64,24 @@ def test_minus_one_is_a_delta_and_minus_two_is_not_computed() -> None:
     assert (quote.gamma, quote.vega, quote.theta, quote.model_price, quote.underlying_price) == (None,) * 5
     assert quote.has_model
     assert not quote_of(ticker(modelGreeks=model()), "P").has_model
+
+
+@pytest.mark.parametrize("value", [2147483647.0, 9223372036854775807.0, UNSET, math.inf, 1e39, math.nan, -999.0])
+def test_what_no_column_holds_or_ib_calls_unset_is_null_wherever_it_comes(value: float) -> None:
+    names = ("impliedVol", "delta", "optPrice", "pvDividend", "gamma", "vega", "theta", "undPrice")
+    sides = ("bid", "ask", "last", "close", "bidSize", "askSize", "lastSize", "volume", "callOpenInterest")
+    quote = quote_of(
+        ticker(
+            modelGreeks=model(**dict.fromkeys(names, value)),
+            marketDataType=value,
+            histVolatility=value,
+            impliedVolatility=value,
+            **dict.fromkeys(sides, value),
+        ),
+        "C",
+    )
+    told = {name: getattr(quote, name) for name in Quote.__slots__ if name not in ("bid_seen", "ask_seen")}
+    assert set(told.values()) == {None}
 
 
 def test_open_interest_is_of_the_options_own_right_and_zero_is_a_value() -> None:

@@ -56,13 +56,15 @@ class Market:
 
 # -- what hypothesis chooses -----------------------------------------------------------------------------------
 
-_odd_price = st.sampled_from([None, -1.0, -2.0, -999.0, UNSET, math.nan])
+_odd_price = st.sampled_from(
+    [None, -1.0, -2.0, -999.0, UNSET, math.nan, -0.05, 2147483647.0, 9223372036854775807.0, math.inf, -math.inf]
+)
 _price = st.sampled_from([0.0, 0.05, 0.95, 1.0, 1.05, 1.1, 1.25]) | _odd_price
 _ask = st.sampled_from([1.0, 1.05, 1.1, 1.1, 1.2, 1.25, 0.0]) | _odd_price
-_size = st.sampled_from([0, 0, 1, 10, 250, None, -1, -999])
+_size = st.sampled_from([0, 0, 1, 10, 250, None, -1, -999, 2147483647, 9223372036854775807])
 # Exact in 32 bits, so that a product is the same in every order.
-_iv = st.sampled_from([0.25, 0.5, 0.0, 10.0, 10.5, None, -1.0, -999.0, UNSET, math.nan])
-_delta = st.sampled_from([0.5, -0.5, 1.0, -1.0, 1.25, 0.0, None, -2.0, -999.0, UNSET, math.nan])
+_iv = st.sampled_from([0.25, 0.5, 0.0, 10.0, 10.5, None, -1.0, -999.0, UNSET, math.nan, -0.5])
+_delta = st.sampled_from([0.5, -0.5, 1.0, -1.0, 1.25, 0.0, None, -2.0, -999.0, UNSET, math.nan, 2147483647.0])
 _greek = st.sampled_from([0.125, 0.03125, 0.0, None, -2.0, -999.0, UNSET, math.nan])
 _theta = st.sampled_from([-0.125, -1.0, 0.0, None, -2.0, -999.0, UNSET, math.nan])
 _arrival = st.sampled_from(
@@ -72,7 +74,7 @@ _model = st.fixed_dictionaries(
     {"iv": _iv, "delta": _delta, "gamma": _greek, "theta": _theta, "vega": _greek}
 ) | st.just(dict.fromkeys(("iv", "delta", "gamma", "theta", "vega")))
 # What stands where no tick came: nothing, or a sentinel.
-_UNSEEN = (-1.0, -2.0, -999.0, UNSET)
+_UNSEEN = (-1.0, -2.0, -999.0, UNSET, 2147483647.0, 9223372036854775807.0, math.inf, -math.inf)
 _flags = st.lists(st.sampled_from(["late_sample", "slot_retry_exceeded", "discovery_stale"]), unique=True, max_size=2)
 
 

@@ -10,33 +10,36 @@ import polars as pl
 
 CLOSE_DEADLINE = time(23, 45)
 NEW_YORK = "America/New_York"
-# What stands for "no value", column by column: a price or a size is never negative; delta and theta can be -1.
+# What stands for "no value", column by column; delta and theta can be -1.
 NOTHING = {
     **dict.fromkeys(
         ("bid", "ask", "last", "model_price", "pv_dividend", "underlying_price", "iv", "gamma", "vega"),
         (-1.0, -2.0, -999.0),
     ),
     **dict.fromkeys(("delta", "theta"), (-2.0, -999.0)),
-    **dict.fromkeys(("bid_size", "ask_size", "last_size", "volume", "open_interest"), (-1, -2, -999)),
+    **dict.fromkeys(
+        ("bid_size", "ask_size", "last_size", "volume", "open_interest", "market_data_type"), (-1, -2, -999)
+    ),
 }
-# IB's unset double is 1.7976931348623157E308; in a 32-bit column it is infinite.
-UNSET = 1.7e308
+# A price, a size or a volatility is never negative.
+SIGNED = ("delta", "theta", "gamma", "vega")
+# The least of IB's unset values (2147483647, 9223372036854775807, 1.7976931348623157E308): nothing real is as large.
+UNSET = 2147483647
 
 
 def without_sentinels(rows: pl.DataFrame) -> pl.DataFrame:
     """`rows` with every sentinel of its column replaced by null."""
     return rows.with_columns(
-        pl.when(_is_nothing(name, rows.schema[name])).then(None).otherwise(pl.col(name)).alias(name)
+        pl.when(_is_nothing(name)).then(None).otherwise(pl.col(name)).alias(name)
         for name in NOTHING
         if name in rows.columns
     )
 
 
-def _is_nothing(name: str, kind: pl.DataType) -> pl.Expr:
-    listed = pl.col(name).is_in(NOTHING[name])
-    if kind.is_float():
-        return listed | pl.col(name).is_nan() | (pl.col(name).cast(pl.Float64).abs() >= UNSET)
-    return listed
+def _is_nothing(name: str) -> pl.Expr:
+    value = pl.col(name).cast(pl.Float64)
+    nothing = value.is_in(NOTHING[name]) | value.is_nan() | (value.abs() >= UNSET)
+    return nothing if name in SIGNED else nothing | (value < 0)
 
 
 def slots(sessions: pl.DataFrame) -> pl.DataFrame:
@@ -65,8 +68,10 @@ def staged_options(quotes: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame
     """Capture outcomes of known slots, with ``mid, spread, is_good`` and the columns of `slots`; ``sample_time`` is the
     session's. Key unchanged; duplicates stay.
     """
-    # A bid of -1 is a tick too: it says that there is none.
-    seen = quotes.with_columns(pl.col("bid_seen") | (pl.col("bid") == -1).fill_null(False))
+    # A bid of -1 is a tick too: it says that there is none. One of -0.05 is no bid and does not say so.
+    nonsense = (pl.col("bid") < 0) & (pl.col("bid") > -UNSET) & ~pl.col("bid").is_in(NOTHING["bid"])
+    told = pl.col("bid_seen") | (pl.col("bid") == -1).fill_null(False)
+    seen = quotes.with_columns((told & ~nonsense.fill_null(False)).alias("bid_seen"))
     known = _under_their_slots(without_sentinels(seen), sessions, "inner")
     # So does 0 with size 0, beside a valid ask.
     says_none = (pl.col("bid") == 0) & (pl.col("bid_size") == 0) & (pl.col("ask") > 0)

@@ -11,6 +11,7 @@ from tests.second_engine.markets import session_rows
 
 DAY, LATER_DAY, SLOT = date(2014, 6, 6), date(2014, 6, 9), 3
 UNSEEN, ALONE, RESTATED = contract(1), contract(2), contract(3, underlying="OLD")
+NEGATIVE = contract(5)
 # On one day OLD pays a dollar and becomes NEW, whose listed split is that of the same company.
 ACTIONS: list[Row] = [
     {"symbol": "OLD", "event_type": "special_dividend", "effective_date": str(LATER_DAY), "cash_amount": 1.0},
@@ -26,6 +27,7 @@ def settled(bench: Bench) -> SmallLake:
     quotes = [
         day.quote(UNSEEN, SLOT, bid=-999.0, bid_seen=False),
         day.quote(ALONE, SLOT, bid=0.0, bid_size=0, ask=None),
+        day.quote(NEGATIVE, SLOT, bid=-0.05),
         day.close_quote(RESTATED),
         later.close_quote(contract(4)),
     ]
@@ -37,6 +39,11 @@ def settled(bench: Bench) -> SmallLake:
 
 def test_a_bid_tick_that_never_came_is_not_no_bid_whatever_sentinel_stands_there(settled: SmallLake) -> None:
     assert not settled.one("select is_good from clean.intraday where conid = 1")
+
+
+def test_a_bid_below_0_that_was_seen_is_not_no_bid(settled: SmallLake) -> None:
+    found = settled.rows("select bid, is_good, data_quality_flag from clean.intraday where conid = 5")
+    assert found == [(None, False, [])]
 
 
 def test_a_bid_of_0_for_nothing_is_null_only_beside_a_valid_ask(settled: SmallLake) -> None:

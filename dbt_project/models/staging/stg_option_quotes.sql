@@ -4,7 +4,6 @@ source as (
     select * from {{ lake_source('raw', 'option_quotes') }}
 ),
 
--- A quote of 0 for 0 contracts beside a valid ask says that nobody bids: null, like the tick of -1.
 cleaned as (
     select
         trade_date,
@@ -13,13 +12,10 @@ cleaned as (
         underlying,
         conid,
         {{ select_columns(contract_columns()) }},
-        case
-            when {{ known_amount('bid') }} = 0 and bid_size = 0 and {{ known_amount('ask') }} > 0 then null
-            else {{ known_amount('bid') }}
-        end as bid,
+        {{ known_bid() }} as bid,
         {{ known_amount('ask') }} as ask,
         {{ known_amount('last') }} as last,
-        coalesce(bid_seen, false) or coalesce(bid = -1 or (bid >= 0 and bid < 1e300), false) as bid_seen,
+        {{ is_bid_seen() }} as bid_seen,
         {{ known_count('bid_size') }} as bid_size,
         {{ known_count('ask_size') }} as ask_size,
         {{ known_count('last_size') }} as last_size,
@@ -33,7 +29,7 @@ cleaned as (
         {{ known_amount('pv_dividend') }} as pv_dividend,
         {{ known_amount('underlying_price') }} as underlying_price,
         {{ known_count('open_interest') }} as open_interest,
-        market_data_type,
+        {{ known_count('market_data_type') }} as market_data_type,
         requested_at,
         asof_ts,
         ingest_id,

@@ -11,7 +11,7 @@ select
     {{ known_amount('quotes.close') }} as previous_close,
     {{ known_amount('quotes.hist_volatility') }} as hist_volatility,
     {{ known_amount('quotes.implied_volatility') }} as implied_volatility,
-    quotes.market_data_type,
+    {{ known_count('quotes.market_data_type') }} as market_data_type,
     quotes.asof_ts,
     quotes.ingest_id,
     coalesce(quotes.snapshot_error, false) as snapshot_error,
