@@ -18,7 +18,7 @@ NOTHING = {
     ),
     **dict.fromkeys(("delta", "theta"), (-2.0, -999.0)),
     **dict.fromkeys(
-        ("bid_size", "ask_size", "last_size", "volume", "open_interest", "market_data_type"), (-1, -2, -999)
+        ("bid_size", "ask_size", "last_size", "volume", "open_interest", "market_data_type"), (-1.0, -2.0, -999.0)
     ),
 }
 # A price, a size or a volatility is never negative.
