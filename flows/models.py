@@ -90,10 +90,12 @@ class Finding:
 class BuildResult:
     """What a build did. `versions`: of the raw and ops tables it read, and of the tables it wrote.
 
-    `restatements`: underlyings by earlier date of daily_adjusted that corporate actions put into other terms.
+    `left_alone`: dates that were asked for, and whose quotes are gone. `restatements`: underlyings by earlier date of
+    daily_adjusted that corporate actions put into other terms.
     """
 
     dates: tuple[date, ...]
+    left_alone: tuple[date, ...]
     restatements: dict[date, tuple[str, ...]]
     nodes: tuple[NodeResult, ...]
     failures: tuple[Finding, ...]
@@ -130,10 +132,10 @@ def build(
     """Build the models of `dates` in the lake at `lake_root`, then test them unless `tested` is false.
 
     `dates` None stands for every date whose raw rows are still there; an empty list only restates what corporate
-    actions reach. `seeds` is the folder of ``universe.csv`` and ``corporate_actions.csv``; dbt's own files go to
-    ``<state>/dbt``. `as_of` (aware, default now) is the instant at which actions are known and numbers are due.
-    `target` names an output of ``profiles.yml``; `variables` overrides variables of ``dbt_project.yml``; `runner` makes
-    what runs the build in dbt's place.
+    actions reach. A date whose quotes are gone is left alone, even when it is asked for. `seeds` is the folder of
+    ``universe.csv`` and ``corporate_actions.csv``; dbt's own files go to ``<state>/dbt``. `as_of` (aware, default now)
+    is the instant at which actions are known and numbers are due. `target` names an output of ``profiles.yml``;
+    `variables` overrides variables of ``dbt_project.yml``; `runner` makes what runs the build in dbt's place.
 
     Raises InputRefused, and builds nothing, for a wrong line of ``corporate_actions.csv``; ModelError when dbt cannot
     run or a table could not be written; LakeMissing when there is no lake. Blocks: call it from async code by
@@ -172,9 +174,11 @@ def build(
         nodes = _nodes(outcome, log)
     _require_tables(nodes, log)
     daily = "clean/daily_clean"
-    built = listed if listed is not None else lake.replaced_dates(daily, since=before[daily])
+    replaced = lake.replaced_dates(daily, since=before[daily])
+    built = replaced if listed is None else replaced & set(listed)
     return BuildResult(
         dates=tuple(sorted(built)),
+        left_alone=tuple(sorted(set(listed or ()) - built)),
         restatements=_restatements(lake.notes(ADJUSTED, RESTATED, since=before[ADJUSTED])),
         nodes=nodes,
         failures=_findings(outcome, "fail", "error"),

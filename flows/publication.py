@@ -45,10 +45,13 @@ def publish(
 
     `versions` are the Delta versions of the tables that the build read and wrote; `failures` and `warnings` name the
     tests that did not pass. Of `restated` dates only daily_adjusted was replaced, and the build tested nothing else:
-    they keep the verdict of their last publication; one that never was published is not now.
+    they keep the verdict of their last publication; one that never was published is not now. A build of no date
+    publishes nothing.
     """
     status, detail = _verdict(failures, warnings)
     verdicts = _earlier(lake, restated, failures) | dict.fromkeys(dates, (status, detail))
+    if not verdicts:
+        return Publication((), status, detail)
     run_id = new_ingest_id()
     rows = [
         {

@@ -80,7 +80,10 @@ def rollup(result: Any) -> None:
     """Print what a rollup built, and what did not pass."""
     publication, build = result.publication, result.build
     days = ", ".join(str(day) for day in build.dates) or "no date"
-    out.print(f"built {days} in {build.elapsed_s:.1f} s: [bold]{publication.status}[/]")
+    verdict = publication.status if publication.dates else "nothing to publish"
+    out.print(f"built {days} in {build.elapsed_s:.1f} s: [bold]{verdict}[/]")
+    for day in build.left_alone:
+        line(f"  left as it is, its quotes are gone: {day}")
     for failure in build.failures:
         line(f"  failed  {failure.name}: {failure.message}")
     for warning in build.warnings:

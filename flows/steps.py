@@ -258,6 +258,10 @@ def _record_unreachable(work: Workplace, lake: Lake, now: datetime, reasons: Seq
     lake.append("ops/errors", run.errors, run.ingest_id, 1)
 
 
+class RawRetired(UsageError):
+    """The dates cannot be built again: what they were made of has left the lake."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rollup:
     """What a rollup did: the dbt build, and its publication."""
@@ -276,9 +280,11 @@ async def rollup(
 ) -> Rollup:
     """Build and test the models of `dates`, then publish these dates and those that were restated.
 
-    `runner` makes what runs dbt's build, by default dbt's own.
+    `runner` makes what runs dbt's build, by default dbt's own. A date whose quotes are gone is left as it is, with the
+    verdict that it has. Raises RawRetired, and writes nothing, when that is so of each of `dates`.
     """
     settings = work.settings
+    require_raw(lake, dates)
     build = await asyncio.to_thread(
         models.build,
         settings.lake.root,
@@ -291,7 +297,7 @@ async def rollup(
     )
     publication = publish(
         lake,
-        dates,
+        build.dates,
         build.versions,
         [failure.name for failure in build.failures],
         [warning.name for warning in build.warnings],
@@ -303,11 +309,24 @@ async def rollup(
         "published",
         dates=[str(day) for day in publication.dates],
         status=publication.status,
+        left_alone=[str(day) for day in build.left_alone],
         restated=[str(day) for day in build.restated],
         detail=publication.detail,
         elapsed_s=round(build.elapsed_s, 1),
     )
     return Rollup(build, publication)
+
+
+def require_raw(lake: Lake, dates: Sequence[date]) -> None:
+    """Raise RawRetired when there are `dates`, and the quotes of all of them are gone."""
+    with reader(lake) as reads:
+        gone = reads.retired(dates)
+        kept = "; ".join(f"{day} stays {reads.verdict(day) or 'unpublished'}" for day in gone)
+    if gone and set(gone) == set(dates):
+        raise RawRetired(
+            f"the quotes of {', '.join(map(str, gone))} are no longer in raw/option_quotes of {lake.root}, so there is "
+            f"nothing to build: {kept}, as do its daily tables; `chainlake rollup --restate` applies corporate actions"
+        )
 
 
 def stage_seeds(work: Workplace, lake: Lake, dates: Sequence[date]) -> Path:

@@ -1,6 +1,6 @@
 """What capture asks of the lake: the frozen set, and what a slot still lacks. Read through DuckDB, as analysts do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
@@ -107,6 +107,32 @@ class Reader:
         found = self.rows("raw/sessions", columns="max(trade_date) as day")
         day: date | None = found[0]["day"] if found else None
         return day
+
+    def retired(self, dates: Sequence[date]) -> list[date]:
+        """Those of `dates` (ascending) whose daily tables were made of quotes that are no longer in the lake.
+
+        Retention took them, or they were lost: such a date cannot be built again. A date that never had a quote is none
+        of them. The macro `choose_build_dates` of the dbt project states the same rule.
+        """
+        if not dates:
+            return []
+        # A range prunes files, a list alone does not.
+        among = f"trade_date between date '{min(dates)}' and date '{max(dates)}' and trade_date in $dates"
+        made = [("clean/daily_clean", among), ("clean/daily_unresolved", f"{among} and reason <> 'never_asked'")]
+        made_of_quotes = {day for table, where in made for day in self._dates(table, where, dates)}
+        return sorted(made_of_quotes - self._dates("raw/option_quotes", among, dates))
+
+    def verdict(self, trade_date: date) -> str | None:
+        """The status of a date's latest publication, None when it was never published."""
+        found = self.rows(
+            "ops/published",
+            f"trade_date = date '{trade_date}' order by published_at desc, run_id desc limit 1",
+            "status",
+        )
+        return found[0]["status"] if found else None
+
+    def _dates(self, table: str, where: str, dates: Sequence[date]) -> set[date]:
+        return {row["trade_date"] for row in self.rows(table, where, "distinct trade_date", dates=list(dates))}
 
     def captured_slots(self, trade_date: date) -> set[int]:
         """Slots of a date that have an error-free row."""

@@ -5,9 +5,10 @@
   {{ return(api.Relation.create(database=target.database, schema=target.schema, identifier='build_dates', type='table')) }}
 {%- endmacro %}
 
-{#- The dates asked for by var `trade_dates`, or all that raw/sessions knows and that still have quotes. Retention takes
-    the quotes of published dates: such a date cannot be rebuilt and is left alone, even when it is asked for. A date
-    with a frozen set and no quotes that was never published is a day that failed, and is built as one. -#}
+{#- The dates asked for by var `trade_dates`, or all that raw/sessions knows and that have quotes or a frozen set. A date
+    that was made of quotes and has none any more (retention takes them) cannot be rebuilt and is left alone, even when
+    it is asked for. One that never had any is a day that failed, and is built as one, however often.
+    Reader.retired of lake/reads.py states the same rule for the command line. -#}
 {% macro choose_build_dates() -%}
   {%- if not execute -%}{{ return('') }}{%- endif -%}
   {%- if invocation_args_dict.which in ('build', 'run', 'test') and not delta_exists('raw/sessions') -%}
@@ -23,14 +24,22 @@
     {%- if asked is not none -%} where {{ dates_filter(asked) }}{%- endif -%}
   {%- endset -%}
   {%- set dates_of = {} -%}
-  {%- for table in ['raw/sessions', 'raw/option_quotes', 'raw/contracts', 'ops/published'] -%}
+  {%- set no_dates = 'select cast(null as date) as trade_date where 1 = 0' -%}
+  {%- for table in ['raw/sessions', 'raw/option_quotes', 'raw/contracts'] -%}
     {%- do dates_of.update({table:
-      'select distinct trade_date from ' ~ pinned_relation(table) ~ limit if pinned_relation(table)
-      else 'select cast(null as date) as trade_date where 1 = 0'}) -%}
+      'select distinct trade_date from ' ~ pinned_relation(table) ~ limit if pinned_relation(table) else no_dates}) -%}
   {%- endfor -%}
+  {%- set made_of_quotes -%}
+    {{ 'select trade_date from ' ~ delta_relation('clean/daily_clean') ~ limit if delta_exists('clean/daily_clean') else no_dates }}
+    union
+    {% if delta_exists('clean/daily_unresolved') -%}
+      select trade_date from (select trade_date, reason from {{ delta_relation('clean/daily_unresolved') }}{{ limit }})
+      where reason <> 'never_asked'
+    {%- else -%}{{ no_dates }}{%- endif %}
+  {%- endset -%}
   {%- set query -%}
     with quoted as ({{ dates_of['raw/option_quotes'] }}),
-    retired as ({{ dates_of['ops/published'] }} except select trade_date from quoted),
+    retired as (({{ made_of_quotes }}) except select trade_date from quoted),
     candidates as (
       {%- if asked is none %}
       select sessions.trade_date from ({{ dates_of['raw/sessions'] }}) as sessions

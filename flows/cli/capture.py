@@ -11,7 +11,7 @@ from flows.cli import options as o
 from flows.cli.report import day_report, run_report
 from flows.day import DayReport, run_day, simulated
 from flows.progress import count_progress, slot_progress, status
-from flows.steps import Desk, Workplace, choose_slot, desk, reuse_frozen, rollup
+from flows.steps import Desk, RawRetired, Workplace, choose_slot, desk, reuse_frozen, rollup
 from ingest.clock import HostClock
 from ingest.discovery import Discovered, Mode
 from ingest.errors import BrokerUnreachable, UsageError
@@ -155,7 +155,11 @@ def enrichment(
         before = place.close_open_interest(previous_session(session.trade_date))
         runs += [before] if before else []
         with status("building the daily views"):
-            await rollup(work, place.lake, sorted(run.trade_date for run in runs), place.session.clock.now())
+            try:
+                await rollup(work, place.lake, sorted(run.trade_date for run in runs), place.session.clock.now())
+            except RawRetired as reason:
+                # What was observed is kept in raw; the day that it came too late for stays as it is.
+                show.err.print(str(reason), markup=False, soft_wrap=True)
         return runs
 
     _finish(_at_desk(work, steps), "enrichment", given)

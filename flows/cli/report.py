@@ -32,7 +32,8 @@ def rollup_report(result: Rollup) -> dict[str, Any]:
     """A rollup as JSON."""
     return {
         "dates": list(result.publication.dates),
-        "status": result.publication.status,
+        "status": result.publication.status if result.publication.dates else None,
+        "left_alone": list(result.build.left_alone),
         "failures": [failure.name for failure in result.build.failures],
         "warnings": [warning.name for warning in result.build.warnings],
         "restated": {str(day): list(symbols) for day, symbols in result.build.restatements.items()},

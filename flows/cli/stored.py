@@ -16,7 +16,7 @@ from flows.cli.report import reproduction_report, rollup_report
 from flows.lakeframes import ask, ask_as_of, daily_metrics
 from flows.progress import status
 from flows.reproduce import reproduce
-from flows.steps import Workplace, rollup
+from flows.steps import Workplace, require_raw, rollup
 from ingest.errors import UsageError
 from ingest.settings import PROJECT
 from lake.catalog import CATALOG_FILE, DEFAULT_LIMITS, Limits, write_catalog
@@ -49,7 +49,8 @@ def roll_up(
 ) -> None:
     """Build, test and publish the daily views of a date. Exits 1 when a quality contract fails.
 
-    Earlier dates that a new corporate action reaches are restated with it.
+    Earlier dates that a new corporate action reaches are restated with it. A date whose quotes retention has taken
+    cannot be built again: it keeps its tables and its verdict (exit 2).
     """
     settings = given.settings()
     work = Workplace.prepare(settings)
@@ -59,6 +60,7 @@ def roll_up(
         for day in days:
             if not reads.sessions(day):
                 raise UsageError(f"the lake at {store.root} has nothing of {day}: choose a recorded date")
+    require_raw(store, days)
     doing = ", ".join(map(str, days)) or "what corporate actions reach"
     if dry_run:
         show.line(f"would build and publish {doing} in {settings.lake.root}")

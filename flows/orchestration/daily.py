@@ -15,7 +15,7 @@ from flows.orchestration.dbt_tasks import TaskRuns
 from flows.orchestration.due import NO_SESSION, Due, due, seeking_broker, skipped
 from flows.orchestration.telling import BREACHED, run_name, said, show_markdown, tell_failure
 from flows.reports import daily_report, keep_report
-from flows.steps import desk, rollup
+from flows.steps import RawRetired, desk, rollup
 from flows.timetable import plan
 from ingest.errors import BrokerUnreachable
 from ingest.open_interest import attempts_at, is_missing
@@ -104,14 +104,20 @@ def _next_attempt(run: Due, session: Session) -> datetime:
 
 
 async def roll_up(run: Due, days: Sequence[date], runs: list[Run]) -> State[Any] | list[str]:
-    """Build and publish dates, show them, and end as breached when a quality contract failed."""
+    """Build and publish dates, show them, and end as breached when a quality contract failed.
+
+    Dates whose quotes retention has taken are skipped: they keep their verdict.
+    """
     settings = run.settings
     lake = Lake.open(settings.lake.root)
     runner = TaskRuns if settings.schedule.dbt_tasks else None
-    result = await rollup(run.work, lake, list(days), run.clock.now(), runner=runner)
+    try:
+        result = await rollup(run.work, lake, list(days), run.clock.now(), runner=runner)
+    except RawRetired as reason:
+        return [*said(runs), str(reason)] if runs else skipped(str(reason))
     for day in days:
         await show_markdown("day-report", daily_report(settings, lake, day, run.clock.now()), f"{day}")
-    named, status = ", ".join(map(str, days)), result.publication.status
+    named, status = ", ".join(map(str, result.build.dates)), result.publication.status
     if status == "failed":
         return Failed(name=BREACHED, message=f"{named} published as failed: {result.publication.detail}")
     return [*said(runs), f"published {named}: {status}"]

@@ -1,16 +1,22 @@
-"""A full rebuild of a lake past its retention: what raw still covers comes out the same, the rest is left alone."""
+"""A rebuild of a lake past its retention: what raw still covers comes out the same, the rest keeps rows and verdict."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from flows.maintenance import Site, retire
 from flows.models import MODELLED, BuildResult
+from flows.steps import RawRetired, Rollup, Workplace, require_raw, rollup
 from ingest.sessions import UTC
+from ingest.settings import Settings, load
+from lake.reads import reader
 from tests.models.conftest import SmallLake
 from tests.models.rows import contract
+from tests.models.test_adjustment import chainlake
 
 OLD, MIDDLE, NEW = DAYS = (date(2014, 6, 5), date(2014, 6, 6), date(2014, 6, 9))
 SPLIT = {"symbol": "AAPL", "event_type": "split", "effective_date": "2014-06-09", "ratio_new": 7, "ratio_old": 1}
@@ -107,3 +113,136 @@ def test_a_date_past_retention_is_still_restated_from_its_daily_rows(retired: Re
     ) == [(OLD, 25.0, 0.5), (MIDDLE, 25.0, 0.5), (NEW, 50.0, 1.0)]
     assert lake.content(others) == before
     assert {name for name in LEFT if lake.files(name, OLD) != files[name]} == {"clean/daily_adjusted"}
+
+
+# Two sessions past retention, of which the first had bad coverage and the second nothing at all; one that is recent.
+BAD, EMPTY, LATE = date(2014, 3, 6), date(2014, 3, 7), date(2014, 6, 6)
+PUBLISHED_AT = datetime(2014, 6, 6, 22, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class FailedDays:
+    """The lake after `rollup` of three failed days and `retention`, with what its daily tables held then."""
+
+    lake: SmallLake
+    settings: Settings
+    files: dict[tuple[str, date], set[str]]
+
+    def roll_up(self, *days: date, hours: int = 1) -> Rollup:
+        work = Workplace.prepare(self.settings)
+        return asyncio.run(rollup(work, self.lake.lake, days, PUBLISHED_AT + timedelta(hours=hours)))
+
+    def verdicts(self, day: date) -> list[str]:
+        ordered = f"ops.published where trade_date = '{day}' order by published_at, run_id"
+        return [status for (status,) in self.lake.rows(f"select status from {ordered}")]
+
+    def versions(self) -> dict[str, int | None]:
+        return {name: self.lake.lake.version(name) for name in self.lake.lake.table_names()}
+
+
+@pytest.fixture(scope="module")
+def failed_days(small_lake: Callable[[str], SmallLake]) -> FailedDays:
+    lake = small_lake("failed")
+    lake.reference(universe=["AAPL"])
+    settings = load(
+        lake={"root": lake.lake.root},
+        state={"dir": lake.folder / "state"},
+        universe={"file": lake.seeds / "universe.csv"},
+        reference={"corporate_actions": lake.seeds / "corporate_actions.csv"},
+    )
+    for trade_date in (BAD, EMPTY, LATE):
+        day = lake.day(trade_date)
+        day.open(contract(1, 640.0), contract(2, 645.0))
+        if trade_date != EMPTY:
+            # One of two contracts, in two of fourteen slots.
+            day.write("raw/option_quotes", [day.quote(contract(1, 640.0), slot) for slot in (0, 13)])
+            day.write("raw/underlying_quotes", [day.underlying("AAPL", 13)])
+    found = FailedDays(lake, settings, {})
+    for day in (BAD, EMPTY, LATE):
+        assert found.roll_up(day, hours=0).publication.status == "failed"
+    retired = retire(Site(lake.lake, settings, PUBLISHED_AT)).rows
+    assert [(row["table"], row["trade_date"]) for row in retired] == [(name, str(BAD)) for name in RETIRED]
+    found.files.update({(name, day): lake.files(name, day) for name in MODELLED for day in (BAD, EMPTY, LATE)})
+    return found
+
+
+@pytest.mark.parametrize("dry_run", [(), ("--dry-run",)])
+def test_a_failed_day_stays_failed_when_its_quotes_are_gone(failed_days: FailedDays, dry_run: tuple[str, ...]) -> None:
+    before = failed_days.versions()
+    done = chainlake(failed_days.lake, "rollup", "--date", str(BAD), *dry_run)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert f"the quotes of {BAD} are no longer in raw/option_quotes of {failed_days.lake.lake.root}" in done.stderr
+    assert f"{BAD} stays failed" in done.stderr
+    assert "chainlake rollup --restate" in done.stderr
+    assert failed_days.versions() == before
+    with pytest.raises(RawRetired):
+        failed_days.roll_up(BAD)
+    assert failed_days.versions() == before
+    assert failed_days.verdicts(BAD) == ["failed"]
+
+
+def test_a_build_of_nothing_publishes_nothing(failed_days: FailedDays) -> None:
+    before = failed_days.versions()
+    result = failed_days.roll_up()
+    assert (result.build.dates, result.publication.dates) == ((), ())
+    built = failed_days.lake.build([BAD])
+    assert (built.dates, built.left_alone) == ((), (BAD,))
+    assert failed_days.versions() == before
+
+
+def test_beside_a_date_that_can_be_built_a_retired_one_is_left_as_it_is(failed_days: FailedDays) -> None:
+    """As on the morning after, when open interest comes for two sessions."""
+    result = failed_days.roll_up(BAD, LATE)
+    assert (result.build.dates, result.build.left_alone) == ((LATE,), (BAD,))
+    assert result.publication.dates == (LATE,)
+    assert failed_days.verdicts(BAD) == ["failed"]
+    assert failed_days.verdicts(LATE) == ["failed"] * 2
+    lake = failed_days.lake
+    assert {name: lake.files(name, BAD) for name in MODELLED} == {
+        name: failed_days.files[name, BAD] for name in MODELLED
+    }
+
+
+def test_a_day_that_never_had_a_quote_fails_however_often_it_is_built(failed_days: FailedDays) -> None:
+    result = failed_days.roll_up(EMPTY)
+    assert (result.build.dates, result.publication.status) == ((EMPTY,), "failed")
+    assert failed_days.verdicts(EMPTY) == ["failed"] * 2
+    assert failed_days.lake.rows(f"select conid, reason from clean.daily_unresolved where trade_date = '{EMPTY}'") == [
+        (1, "never_asked"),
+        (2, "never_asked"),
+    ]
+
+
+@pytest.mark.parametrize(("day", "recorded"), [(date(2014, 6, 4), False), (date(2014, 6, 5), True)])
+def test_a_day_that_was_lost_before_anything_was_frozen_fails(
+    failed_days: FailedDays, day: date, recorded: bool
+) -> None:
+    if recorded:
+        failed_days.lake.day(day).open()
+    for built in (1, 2):
+        assert failed_days.roll_up(day).publication.status == "failed"
+        assert failed_days.verdicts(day) == ["failed"] * built
+
+
+def test_underlyings_that_retention_has_not_reached_yet_do_not_bring_a_date_back(failed_days: FailedDays) -> None:
+    """Retention goes table by table, and can be cut off between two of them."""
+    lake = failed_days.lake
+    day = lake.day(BAD)
+    day.write("raw/underlying_quotes", [day.underlying("AAPL", 13)])
+    with pytest.raises(RawRetired, match=f"{BAD} stays failed"):
+        require_raw(lake.lake, [BAD])
+    with reader(lake.lake) as reads:
+        assert reads.retired([EMPTY, BAD, LATE]) == [BAD]
+
+
+def test_a_restated_day_keeps_the_verdict_that_it_had(failed_days: FailedDays) -> None:
+    """A split that was forgotten reaches all days before it."""
+    lake = failed_days.lake
+    lake.reference(universe=["AAPL"], actions=[{**SPLIT, "effective_date": str(LATE)}])
+    result = failed_days.roll_up(hours=2)
+    assert result.build.restatements == {BAD: ("AAPL",)}
+    assert result.publication.dates == (BAD,)
+    assert failed_days.verdicts(BAD) == ["failed"] * 2
+    assert lake.rows(f"select strike_adj from clean.daily_adjusted where trade_date = '{BAD}'") == [(91.43,)]
+    changed = {name for name in MODELLED if lake.files(name, BAD) != failed_days.files[name, BAD]}
+    assert changed == {"clean/daily_adjusted"}

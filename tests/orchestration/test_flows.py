@@ -301,6 +301,18 @@ async def test_a_day_with_holes_is_repaired_rolled_up_and_filled_and_says_what_i
     wanted = {f"model {name}" for name in ("intraday", "daily_clean", "daily_metrics")}
     assert wanted <= await until(completed_tasks, wanted.issubset)
 
+    # Once retention has taken its quotes there is nothing to build, and nothing is published.
+    lake = Lake.open(market.root)
+    quotes = lake.table("raw/option_quotes")
+    assert quotes is not None
+    quotes.delete(f"trade_date = '{DAY}'")
+    published = lake.version("ops/published")
+    state = await rollup_flow(trade_date=DAY, return_state=True)
+    assert (state.type.value, state.name) == ("COMPLETED", "Skipped")
+    assert state.message is not None
+    assert f"{DAY} stays failed" in state.message
+    assert lake.version("ops/published") == published
+
     # What is only bad in numbers is the watchdog's to tell, and no failure of a flow.
     assert market.incidents() == []
     assert listener.posts == []
