@@ -12,12 +12,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from flows.clock_evidence import newest_session, require_evidence
 from ingest.clock import HostClock
 from ingest.runs import Run, Trigger
 from ingest.sessions import NEW_YORK, sessions_back
 from ingest.settings import Settings
 from lake import compaction, disk, retention, vacuum
-from lake.as_of import last_instant
+from lake.as_of import ON_MARKET_CLOCK, last_instant
 from lake.lock import MaintainerBusy, maintainer
 from lake.reads import reader
 from lake.store import Lake
@@ -38,12 +39,16 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A lake with its settings, who started the step, and the instant at which it did (aware)."""
+    """A lake with its settings, who started the step, and the instant at which it did (aware).
+
+    `clock_is_right`: a person vouches for that instant, however long ago the lake has recorded anything.
+    """
 
     lake: Lake
     settings: Settings
     now: datetime
     trigger: Trigger = "manual"
+    clock_is_right: bool = False
 
     @property
     def state(self) -> Path:
@@ -97,7 +102,10 @@ def undo_compaction(site: Site, table: str, version: int) -> Report:
 
 
 def retire(site: Site, dry_run: bool = False) -> Report:
-    """Take out what is older than its retention. Raises MaintainerBusy."""
+    """Take out what is older than its retention. Raises MaintainerBusy.
+
+    Raises ClockRefused, before anything is written, when something is due by a clock that the lake contradicts.
+    """
     given, lake = site.settings.maintenance, site.lake
     today = site.now.astimezone(NEW_YORK).date()
     cutoffs = retention.Cutoffs(
@@ -106,8 +114,11 @@ def retire(site: Site, dry_run: bool = False) -> Report:
         errors=today - timedelta(days=given.log_retain_days),
     )
     logs = retention.expired_logs(site.state, site.now - timedelta(days=given.log_retain_days))
+    due = retention.expired(lake, cutoffs)
+    if due or logs:
+        _require_clock(site, "retention")
     if dry_run:
-        return _retention_report([asdict(each) for each in retention.expired(lake, cutoffs)], len(logs), "would retire")
+        return _retention_report([asdict(each) for each in due], len(logs), "would retire")
     with _recorded(site, "retention") as run, maintainer(lake, "retention") as hold:
         dates = retention.expired(lake, cutoffs)
         run.asked = len(dates)
@@ -125,8 +136,11 @@ def retire(site: Site, dry_run: bool = False) -> Report:
 
 
 def sweep(site: Site, dry_run: bool = False) -> Report:
-    """Delete the files that nothing needs any more. Raises MaintainerBusy."""
+    """Delete the files that nothing needs any more. Raises MaintainerBusy, and ClockRefused as `retire` does."""
     hours = site.settings.maintenance.vacuum_hours
+    if site.lake.origin not in ON_MARKET_CLOCK:
+        # The as-of horizon of a market clock's lake counts from its last publication, whatever the host's clock says.
+        _require_clock(site, "vacuum")
     if dry_run:
         found = [asdict(each) for each in vacuum.vacuum(site.lake, site.horizon, None, hours)]
         return _vacuum_report(found, "would delete")
@@ -164,6 +178,11 @@ def watch_disk(site: Site, dry_run: bool = False) -> Report:
                 run.status = "failed"
                 run.error("disk_full", sentence, site.now)
     return Report("disk", rows, sentence, passed=not full)
+
+
+def _require_clock(site: Site, command: str) -> None:
+    if not site.clock_is_right:
+        require_evidence(site.lake, site.now, newest_session(site.lake), command)
 
 
 # -- records -----------------------------------------------------------------------------------------------------------

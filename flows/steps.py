@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from flows import models
+from flows.clock_evidence import require_publishable
 from flows.publication import Publication, publish
 from flows.underway import underway
 from ingest.broker import BrokerSession
@@ -281,9 +282,11 @@ async def rollup(
     """Build and test the models of `dates`, then publish these dates and those that were restated.
 
     `runner` makes what runs dbt's build, by default dbt's own. A date whose quotes are gone is left as it is, with the
-    verdict that it has. Raises RawRetired, and writes nothing, when that is so of each of `dates`.
+    verdict that it has. Raises RawRetired when that is so of each of `dates`, ClockRefused when `as_of` cannot be
+    right; nothing is written then.
     """
     settings = work.settings
+    require_publishable(lake, dates, as_of)
     require_raw(lake, dates)
     build = await asyncio.to_thread(
         models.build,

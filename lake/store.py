@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -146,6 +146,15 @@ class Lake:
         """The current Delta version of the table, or None when it does not exist yet."""
         table = self.table(name)
         return None if table is None else table.version()
+
+    def last_commit_at(self, name: str) -> datetime | None:
+        """When the table was last written to, by its writer's clock (UTC); None when it does not exist yet."""
+        table = self.table(name)
+        if table is None:
+            return None
+        with storage.explained(self.root):
+            (last,) = table.history(1)
+        return datetime.fromtimestamp(last["timestamp"] / 1000, UTC)
 
     def table_names(self) -> list[str]:
         """Names of the tables that exist, sorted."""

@@ -51,18 +51,24 @@ def compact_(
 
 
 @o.command
-def retention(given: o.Given, dry_run: o.DryRunOption = False) -> None:
-    """Take out intraday quotes of published dates, lookups and logs that are older than their retention."""
+def retention(given: o.Given, clock_is_right: o.ClockIsRightOption = False, dry_run: o.DryRunOption = False) -> None:
+    """Take out intraday quotes of published dates, lookups and logs that are older than their retention.
+
+    Refused (exit 2) when the clock is more than two weeks ahead of the newest session in the lake.
+    """
     with status("retiring"):
-        report = retire(_site(given), dry_run)
+        report = retire(_site(given, clock_is_right), dry_run)
     _say(given, report)
 
 
 @o.command
-def vacuum(given: o.Given, dry_run: o.DryRunOption = False) -> None:
-    """Delete files that no version of the last week, and no publication within the as-of horizon, needs."""
+def vacuum(given: o.Given, clock_is_right: o.ClockIsRightOption = False, dry_run: o.DryRunOption = False) -> None:
+    """Delete files that no version of the last week, and no publication within the as-of horizon, needs.
+
+    Refused (exit 2) when the clock is more than two weeks ahead of the newest session in the lake.
+    """
     with status("looking for files that nothing needs"):
-        report = sweep(_site(given), dry_run)
+        report = sweep(_site(given, clock_is_right), dry_run)
     _say(given, report)
 
 
@@ -72,9 +78,9 @@ def disk(given: o.Given, dry_run: o.DryRunOption = False) -> None:
     _say(given, watch_disk(_site(given), dry_run))
 
 
-def _site(given: o.Given) -> Site:
+def _site(given: o.Given, clock_is_right: bool = False) -> Site:
     settings = given.settings()
-    return Site(Lake.open(settings.lake.root), settings, datetime.now(UTC))
+    return Site(Lake.open(settings.lake.root), settings, datetime.now(UTC), clock_is_right=clock_is_right)
 
 
 def _say(given: o.Given, report: Report) -> None:

@@ -22,6 +22,9 @@ T = TypeVar("T")
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file; default config/chainlake.toml.")]
 LakeOption = Annotated[str | None, typer.Option("--lake", help="Root of the lake.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+ClockIsRightOption = Annotated[
+    bool, typer.Option("--clock-is-right", help="Believe the host's clock though the lake has recorded nothing lately.")
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show the log on the terminal.")]
 SymbolsOption = Annotated[

@@ -13,12 +13,14 @@ import typer
 from flows import show
 from flows.cli import options as o
 from flows.cli.report import reproduction_report, rollup_report
+from flows.clock_evidence import newest_recording, require_evidence
 from flows.lakeframes import ask, ask_as_of, daily_metrics
 from flows.progress import status
 from flows.reproduce import reproduce
 from flows.steps import Workplace, require_raw, rollup
 from ingest.errors import UsageError
 from ingest.settings import PROJECT
+from lake.as_of import ON_MARKET_CLOCK, last_instant
 from lake.catalog import CATALOG_FILE, DEFAULT_LIMITS, Limits, write_catalog
 from lake.duck import extension
 from lake.reads import reader
@@ -45,6 +47,7 @@ def roll_up(
     restate: Annotated[
         bool, typer.Option("--restate", help="Build no date; only restate those that corporate actions now reach.")
     ] = False,
+    clock_is_right: o.ClockIsRightOption = False,
     dry_run: o.DryRunOption = False,
 ) -> None:
     """Build, test and publish the daily views of a date. Exits 1 when a quality contract fails.
@@ -61,12 +64,15 @@ def roll_up(
             if not reads.sessions(day):
                 raise UsageError(f"the lake at {store.root} has nothing of {day}: choose a recorded date")
     require_raw(store, days)
+    now = _pipeline_now(store)
+    if not clock_is_right:
+        require_evidence(store, datetime.now(UTC), newest_recording(store), "rollup")
     doing = ", ".join(map(str, days)) or "what corporate actions reach"
     if dry_run:
         show.line(f"would build and publish {doing} in {settings.lake.root}")
         return
     with status(f"building {doing}"):
-        result = o.run(lambda: rollup(work, store, days, datetime.now(UTC), target))
+        result = o.run(lambda: rollup(work, store, days, now, target))
     o.print_result(rollup_report(result), given.json, lambda: show.rollup(result))
     if result.publication.status == "failed":
         raise typer.Exit(1)
@@ -177,6 +183,16 @@ def dashboard(
         *("--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none", "--client.toolbarMode", "minimal"),
     ]
     os.execv(sys.executable, arguments)  # noqa: S606 - our own interpreter, no shell
+
+
+def _pipeline_now(store: Lake) -> datetime:
+    """The host's clock; a lake of a market clock that stands ahead of it is as late as its last run or publication."""
+    now = datetime.now(UTC)
+    if store.origin not in ON_MARKET_CLOCK:
+        return now
+    with reader(store) as reads:
+        (run,) = reads.rows("ops/runs", columns="max(ended_at) as last") or [{"last": None}]
+        return max(now, last_instant(store, reads, now), run["last"] or now)
 
 
 def _stored_date(store: Lake, text: str) -> date:

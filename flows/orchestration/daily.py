@@ -62,6 +62,8 @@ async def rollup_flow(trade_date: date | None = None, config: Path | None = None
     session = run.session(trade_date)
     if session is None:
         return skipped(NO_SESSION)
+    if session.open > run.clock.now():
+        return skipped(f"{session.trade_date} has not begun")
     return await roll_up(run, [session.trade_date], [])
 
 

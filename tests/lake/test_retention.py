@@ -2,18 +2,21 @@
 
 import json
 import os
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.clock_evidence import ClockRefused
 from flows.maintenance import Site, retire
 from ingest.settings import load
 from lake.lock import MaintainerBusy, maintainer
 from lake.reads import reader
 from lake.store import Lake
 from tests.lake.maintained import NOW, TODAY, content, new_lake, publish
+from tests.models.rows import Day
 
 EXPIRED, UNPUBLISHED, KEPT = date(2026, 9, 18), date(2026, 9, 17), date(2026, 9, 21)  # 63, 64 and 60 days before
 
@@ -36,6 +39,7 @@ def error(day: date) -> dict[str, Any]:
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     lake = new_lake(tmp_path)
+    Day(lake, TODAY).open()
     for day in (UNPUBLISHED, EXPIRED, KEPT):
         lake.append("raw/underlying_quotes", [quote(day)] * 2, f"test/{day}", 1)
     for day in (EXPIRED, KEPT):
@@ -109,3 +113,26 @@ def test_beside_another_maintainer_it_is_refused_and_the_refusal_is_on_record(si
     assert run["status"] == "refused"
     assert run["message"] == found["message"]
     assert EXPIRED in days(site.lake, "raw/underlying_quotes")
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_clock_that_has_jumped_ahead_takes_nothing(site: Site, dry_run: bool) -> None:
+    """400 days ahead every published date is past its retention."""
+    before = {name: site.lake.version(name) for name in site.lake.table_names()}
+    files = sorted(site.state.rglob("*"))
+    with pytest.raises(ClockRefused, match=r"the clock says 2027-12-25, 400 days after the last that .*2026-11-20"):
+        retire(replace(site, now=NOW + timedelta(days=400)), dry_run)
+    assert {name: site.lake.version(name) for name in site.lake.table_names()} == before
+    assert sorted(site.state.rglob("*")) == files
+
+
+def test_a_lake_that_has_stopped_recording_is_retired_when_a_person_says_so(site: Site) -> None:
+    late = replace(site, now=NOW + timedelta(days=400))
+    taken = retire(replace(late, clock_is_right=True)).rows
+    assert [row["trade_date"] for row in taken if row["table"] == "raw/underlying_quotes"] == [str(EXPIRED), str(KEPT)]
+    assert days(site.lake, "raw/underlying_quotes") == [UNPUBLISHED]
+    # Nothing is due any more: there is nothing to refuse.
+    for file in (site.state / "run_logs").rglob("*.jsonl"):
+        if not file.name.startswith("retention"):
+            file.unlink()
+    assert retire(replace(late, now=NOW + timedelta(days=401)), dry_run=True).rows == ()

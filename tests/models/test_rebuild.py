@@ -1,6 +1,7 @@
 """A rebuild of a lake past its retention: what raw still covers comes out the same, the rest keeps rows and verdict."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flows.clock_evidence import ClockRefused
 from flows.maintenance import Site, retire
 from flows.models import MODELLED, BuildResult
 from flows.steps import RawRetired, Rollup, Workplace, require_raw, rollup
@@ -246,3 +248,36 @@ def test_a_restated_day_keeps_the_verdict_that_it_had(failed_days: FailedDays) -
     assert lake.rows(f"select strike_adj from clean.daily_adjusted where trade_date = '{BAD}'") == [(91.43,)]
     changed = {name for name in MODELLED if lake.files(name, BAD) != failed_days.files[name, BAD]}
     assert changed == {"clean/daily_adjusted"}
+
+
+def test_retention_by_a_clock_that_is_years_ahead_of_the_lake_is_refused_in_a_line(failed_days: FailedDays) -> None:
+    before = failed_days.versions()
+    done = chainlake(failed_days.lake, "retention")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert "chainlake retention --clock-is-right" in done.stderr
+    assert failed_days.versions() == before
+    done = chainlake(failed_days.lake, "retention", "--clock-is-right", "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert {row["trade_date"] for row in json.loads(done.stdout)["rows"]} >= {str(LATE)}
+    assert failed_days.versions() == before
+
+
+def test_a_date_that_the_clock_has_not_reached_is_not_built(failed_days: FailedDays) -> None:
+    before = failed_days.versions()
+    with pytest.raises(ClockRefused, match="2014-06-09 lies in the future"):
+        failed_days.roll_up(date(2014, 6, 9))
+    assert failed_days.versions() == before
+
+
+def test_a_lake_whose_market_clock_is_ahead_of_the_hosts_is_published_by_its_own(failed_days: FailedDays) -> None:
+    """Else the publication would be older than the last one, and that one be taken for the latest."""
+    lake, ahead = failed_days.lake, datetime(2060, 1, 2, 22, tzinfo=UTC)
+    versions = {"versions": [], "code_version": "0", "actions_hash": "", "run_id": "0"}
+    lake.day(LATE).write(
+        "ops/published", [{"trade_date": LATE, "published_at": ahead, "status": "passed", "detail": None, **versions}]
+    )
+    done = chainlake(lake, "rollup", "--date", str(LATE))
+    assert done.returncode == 1, done.stderr
+    with reader(lake.lake) as reads:
+        assert reads.verdict(LATE) == "failed"
+    assert lake.one("select max(published_at) from ops.published") == ahead
