@@ -27,6 +27,7 @@ from lake.catalog import literal
 from lake.duck import connect
 from lake.errors import LakeError
 from lake.reads import reader
+from lake.retention import INTRADAY
 from lake.store import Lake
 from lake.tables import BY_NAME
 
@@ -105,7 +106,10 @@ def reproduce(work: Workplace, lake: Lake, day: date) -> Reproduction:
             _build(lake, scratch, day, last, [], seeds, place)
         with closing(connect(root=lake.root)) as connection:
             connection.execute("SET temp_directory = ?", [f"{folder}/spill"])
-            tables = [_compare(connection, lake, scratch, day, name, last["versions"][name]) for name in MODELLED]
+            tables = [
+                _compare(connection, lake, scratch, day, name, _version_to_compare(name, built, last))
+                for name in MODELLED
+            ]
     return Reproduction(
         trade_date=day,
         published_at=last["published_at"],
@@ -133,6 +137,17 @@ def _publications(lake: Lake, day: date) -> tuple[dict[str, Any], dict[str, Any]
         row for row in rows if row is last or not changed(changes, day, row["versions"].get(DAILY, -1), stands)
     )
     return built, last
+
+
+def _version_to_compare(name: str, built: Mapping[str, Any], last: Mapping[str, Any]) -> int:
+    """The version at which a table has the day as it was published.
+
+    A restatement names the versions of its own time. Retention may have taken intraday rows before it, which the
+    publication that built them still names.
+    """
+    published = built if name in INTRADAY else last
+    version_of: int = published["versions"][name]
+    return version_of
 
 
 def _require_raw(lake: Lake, day: date, versions: Mapping[str, int]) -> None:

@@ -5,10 +5,11 @@ restated it.
 """
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import date, datetime, time
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
 import duckdb
@@ -17,15 +18,17 @@ import pytest
 
 from flows import show
 from flows.cli import main
+from flows.maintenance import Site, retire
 from flows.models import MODELLED, build
 from flows.publication import publish
 from flows.reproduce import reproduce
 from flows.steps import Workplace, stage_seeds
 from ingest.errors import UsageError
 from ingest.sessions import new_york
-from ingest.settings import load
+from ingest.settings import LakeSettings, load
 from lake.duck import connect
 from lake.errors import LakeError
+from lake.reads import reader
 from lake.store import Lake
 from tests.models.rows import CREATED, Day, contract, write_seeds
 
@@ -52,12 +55,16 @@ class Published:
     work: Workplace
     folder: Path
 
-    def roll_up(self, day: date, as_of: datetime) -> None:
-        """Build and publish a date as `rollup` does, without the tests of the models, which take longest."""
-        seeds = stage_seeds(self.work, self.lake, [day])
-        built = build(self.lake.root, [day], seeds=seeds, state=self.work.state, as_of=as_of, tested=False)
+    def roll_up(self, day: date | None, as_of: datetime) -> None:
+        """Build and publish a date as `rollup` does, without the tests of the models, which take longest.
+
+        No date only restates.
+        """
+        days = [day] if day else []
+        seeds = stage_seeds(self.work, self.lake, days)
+        built = build(self.lake.root, days, seeds=seeds, state=self.work.state, as_of=as_of, tested=False)
         actions = seeds / "corporate_actions.csv"
-        publish(self.lake, [day], built.versions, [], [], actions, as_of, built.restated)
+        publish(self.lake, built.dates, built.versions, [], [], actions, as_of, built.restated)
 
     def versions(self) -> dict[str, int | None]:
         return {name: self.lake.version(name) for name in self.lake.table_names()}
@@ -185,6 +192,47 @@ def test_a_day_whose_raw_files_are_gone_is_refused_in_a_line(published: Publishe
             reproduce(published.work, published.lake, DAY)
     finally:
         aside.rename(files)
+
+
+@pytest.fixture
+def copied(published: Published, tmp_path: Path) -> Published:
+    """A copy of the lake and its two files, which a test may change."""
+    shutil.copytree(published.lake.root, tmp_path / "lake")
+    shutil.copytree(published.folder / "config", tmp_path / "config")
+    reference = {"corporate_actions": tmp_path / "config" / "corporate_actions.csv"}
+    settings = published.work.settings.model_copy(
+        update={
+            "lake": LakeSettings(root=str(tmp_path / "lake")),
+            "reference": published.work.settings.reference.model_copy(update=reference),
+        }
+    )
+    return Published(Lake.open(tmp_path / "lake"), replace(published.work, settings=settings), tmp_path)
+
+
+def test_a_day_that_was_retired_and_then_restated_is_held_against_what_built_it(copied: Published) -> None:
+    """Vacuum comes a week after retention: until then the day can still be rebuilt."""
+    lake, restated_again = copied.lake, RESTATED + timedelta(days=58)
+    retired = retire(Site(lake, copied.work.settings, restated_again, clock_is_right=True)).rows
+    assert [(row["table"], row["trade_date"]) for row in retired] == [
+        (name, str(DAY)) for name in ("raw/option_quotes", "raw/underlying_quotes", "clean/intraday")
+    ]
+    write_seeds(copied.folder / "config", ["AAPL", "MSFT"], [SPLIT, {**SPLIT, "symbol": "MSFT", "ratio_new": 2}])
+    copied.roll_up(None, restated_again)
+    with reader(lake) as reads:
+        last = reads.rows("ops/published", f"trade_date = date '{DAY}' order by published_at desc limit 1")[0]
+        assert not reads.rows("clean/intraday", f"trade_date = date '{DAY}'")
+    assert (last["published_at"], last["status"]) == (restated_again, "passed")
+
+    result = reproduce(copied.work, lake, DAY)
+
+    assert {each.table: (each.only_published, each.only_rebuilt) for each in result.tables} == dict.fromkeys(
+        MODELLED, (0, 0)
+    )
+    assert (result.equal, result.built_at, result.published_at) == (True, FILLED, restated_again)
+    rows = {each.table: each.rows for each in result.tables}
+    assert (rows["clean/intraday"], rows["clean/daily_adjusted"]) == (9, 3)
+    (intraday,) = [each for each in result.tables if each.table == "clean/intraday"]
+    assert intraday.version < last["versions"]["clean/intraday"]
 
 
 def test_a_planted_difference_is_shown(
