@@ -138,8 +138,10 @@ def acknowledge(lake: Lake, state: Path, incident_id: str, who: str, now: dateti
     with Outbox(state).locked():
         past = _changes(lake)
         incident = _named(_open(past), incident_id)
-        if incident.acknowledged_at is None:
-            _append(lake, past, incident, "acknowledged", now, f"by {who}")
+        # False: another host has changed it meanwhile, and it is looked at anew.
+        while incident.acknowledged_at is None and not _append(lake, past, incident, "acknowledged", now, f"by {who}"):
+            past = _changes(lake)
+            incident = _named(_open(past), incident_id)
         left = _open(_changes(lake))
         todo.write(state, left)
         return next((each for each in left if each.incident_id == incident.incident_id), incident)
@@ -233,7 +235,12 @@ def _close_one(
         None,
     )
     try:
-        if _append(lake, past, incident, "closed", now, why):
+        # False: another host was faster. Unless it has closed the incident, that is still to do.
+        while not _append(lake, past, incident, "closed", now, why):
+            past = _changes(lake)
+            if all(each.incident_id != incident.incident_id for each in _open(past)):
+                break
+        else:
             return True
     except Exception as error:  # it stays open, and the next look closes it
         log.error("incident_not_closed", cause=incident.cause, error=str(error))

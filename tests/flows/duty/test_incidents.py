@@ -3,6 +3,7 @@
 import threading
 from datetime import date
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -129,6 +130,39 @@ def test_what_can_never_be_mended_is_closed_by_a_person_for_a_reason(told: Duty,
     told.settle(seen(SLOT), at(DAY, "12:05"))
     assert open_incidents(told.lake) == [], "a person's word stands"
     assert len(webhook.posts) == 2
+
+
+class Overtaken(Lake):
+    """A lake in which another host acknowledges what is open just before the first change of ours is appended."""
+
+    others: ClassVar[list[Path]] = []
+
+    def append(self, *arguments: Any) -> bool:
+        if self.others:
+            state = self.others.pop()
+            theirs = Lake(self.root, self.origin)
+            for incident in open_incidents(theirs):
+                acknowledge(theirs, state, incident.incident_id, "lee", NOON)
+        return super().append(*arguments)
+
+
+@pytest.mark.parametrize("change", ["acknowledged", "closed"])
+def test_a_change_by_a_person_that_another_host_overtakes_is_made_all_the_same(
+    told: Duty, webhook: Webhook, tmp_path: Path, change: str
+) -> None:
+    told.settle(seen(SLOT), NOON)
+    (incident,) = open_incidents(told.lake)
+    lake = Overtaken(told.lake.root, told.lake.origin)
+    Overtaken.others.append(tmp_path / "other")
+    if change == "acknowledged":
+        taken = acknowledge(lake, told.state, incident.incident_id, "kim", NOON)
+        assert taken.acknowledged_by == "lee"
+        assert [state for _, state in states(lake)] == ["opened", "acknowledged"]
+    else:
+        close(lake, told.state, incident.incident_id, "kim", "the exchange had no data", NOON, told.channel)
+        assert [state for _, state in states(lake)] == ["opened", "acknowledged", "closed"]
+        assert open_incidents(lake) == []
+        assert "closed by kim: the exchange had no data" in webhook.posts[-1]["message"]
 
 
 @pytest.mark.parametrize("named", ["", "nothing-like-it"])
