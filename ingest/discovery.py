@@ -79,6 +79,7 @@ async def discover(
     if mode != "prewarm":
         store_session(lake, trading_session)
     run = Run(STEPS[mode], trading_session.trade_date, trigger, session.clock.now(), batch=part)
+    run.claim(lake)
     run.watch(session)
     with reader(lake) as reads, _recorded(run, lake, session, settings):
         frozen = FrozenSet(lake, reads, trading_session, run)
@@ -135,7 +136,6 @@ def store_session(lake: Lake, trading_session: Session) -> None:
 def _reuse(frozen: FrozenSet, symbols: Sequence[str], run: Run, settings: Settings, now: datetime, reason: str) -> None:
     reused = frozen.reuse(symbols, settings.discovery.stale_sessions, now)
     if reused:
-        run.captured += sum(reused.values())
         run.message = f"discovery_stale: the last frozen set is used again for {', '.join(sorted(reused))} ({reason})"
         run.error("discovery_stale", run.message, now)
         log.warning(
@@ -310,7 +310,7 @@ class _Discovery:
         self._inside += len(contracts)
         if self._mode != "prewarm":
             found = Found(underlying.symbol, contracts, reference_price)
-            self._run.captured += self._frozen.add(found, self._session.clock.now())
+            self._frozen.add(found, self._session.clock.now())
         return len(contracts), self._asked - asked_before
 
     async def _chain(self, underlying: Underlying) -> list[ChainParameters]:

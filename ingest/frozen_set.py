@@ -36,7 +36,8 @@ class Found:
 class FrozenSet:
     """The frozen set of one session in the lake, for the run that adds to it. `flush` at the end.
 
-    Nothing is taken out of it and no contract is added twice: whatever is frozen stays.
+    Nothing is taken out of it and no contract is added twice: whatever is frozen stays. Counts in the run's `captured`
+    the contracts that it has frozen itself.
     """
 
     def __init__(self, lake: Lake, reads: Reader, trading_session: Session, run: Run) -> None:
@@ -52,9 +53,9 @@ class FrozenSet:
         """Underlyings that have a frozen set."""
         return set(self._conids)
 
-    def add(self, found: Found, now: datetime) -> int:
-        """Freeze what is found; returns how many contracts are new in the set."""
-        return self._take(
+    def add(self, found: Found, now: datetime) -> None:
+        """Freeze what is found."""
+        self._take(
             found.underlying,
             (
                 {**contract_columns(c), "reference_price": found.reference_price, "discovered_on": self._trade_date}
@@ -83,12 +84,15 @@ class FrozenSet:
     def flush(self) -> None:
         """Write what is not written yet, exactly once, whoever else freezes at the same time."""
         while self._waiting:
+            # All runs of a date share one id. Its version is read before the set: who freezes in between is noticed.
+            app_id = f"contracts/{self._trade_date}/-/-"
+            addition = 1 + self._lake.last_attempt(TABLE, app_id)
             self._read()
             frozen = set().union(*self._conids.values())
             rows = [row for row in self._waiting if row["conid"] not in frozen]
-            self._run.attempt = 1 + self._lake.last_attempt(TABLE, self._run.app_id)
-            # False: another run of the same step was faster. What it has frozen is left out the next time.
-            if self._lake.append(TABLE, rows, self._run.app_id, self._run.attempt):
+            # False: another run was faster. What it has frozen is left out the next time.
+            if self._lake.append(TABLE, rows, app_id, addition):
+                self._run.captured -= len(self._waiting) - len(rows)
                 self._waiting = []
         self._read()
         self._flushed_at = time.monotonic()
@@ -102,6 +106,7 @@ class FrozenSet:
         conids = self._conids.setdefault(underlying, set())
         added = {row["conid"]: row for row in rows if row["conid"] not in conids}
         conids.update(added)
+        self._run.captured += len(added)
         self._waiting += [
             {
                 **row,

@@ -106,6 +106,7 @@ async def enrich(
     today = now.astimezone(NEW_YORK).date()
     asked = [contract for contract in missing if contract.expiry >= today]
     run = Run("enrichment", day, trigger, now)
+    run.claim(lake)
     run.watch(session)
     session.use_market_data_type(FROZEN)
     outcomes: list[Outcome] = []
@@ -156,7 +157,8 @@ def last_resort(
             return None
         before = reads.interest_before(day, previous_session(day).trade_date, trading_session.close)
         shown = reads.shown_interest(next_session(day).trade_date)
-    run = Run("enrichment", day, trigger, now, gateway=None)
+    run = Run("enrichment", day, trigger, now)
+    run.claim(lake)
     observations = [
         _Observation(contract, *shown[contract.conid])
         if contract.conid in shown
@@ -250,8 +252,7 @@ def _write(
     latest = max(one.observed_at for one in observations)
     described = described_sessions(day, chains, latest, published_at(day, settings))
     rows = [_row(one, described[one.contract.underlying], run, method, lake.origin) for one in observations]
-    run.attempt = 1 + lake.last_attempt(TABLE, run.app_id)
-    lake.append(TABLE, rows, run.app_id, run.attempt)
+    run.append(lake, TABLE, rows)
     stale = sorted(underlying for underlying, session in described.items() if session < day)
     if stale:
         log.info("open_interest_not_fresh", trade_date=str(day), underlyings=stale, method=method)

@@ -9,14 +9,18 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import structlog
 import uuid_utils
 
 from ingest.broker import BrokerSession
 from ingest.capture.engine import Outcome
 from ingest.capture.rows import DELAYED
 from ingest.clock import Clock
+from lake.reads import reader
 from lake.rows import bounded_text
 from lake.store import Lake
+
+log = structlog.get_logger(__name__)
 
 Trigger = Literal["schedule", "repair", "manual", "demo"]
 RUN_TYPES: dict[Trigger, str] = {"schedule": "scheduled", "repair": "repair", "manual": "manual", "demo": "demo"}
@@ -30,7 +34,10 @@ def new_ingest_id() -> str:
 
 @dataclass(slots=True)
 class Run:
-    """One run of a step (slot, batch, attempt), from start to the records it leaves."""
+    """One run of a step (slot, batch, attempt), from start to the records it leaves.
+
+    `attempt` is 0 until one is claimed: `claim` it before anything is asked. A run that asks nothing claims it at last.
+    """
 
     step: str
     trade_date: date
@@ -39,7 +46,7 @@ class Run:
     view: str | None = None
     slot_30m: int | None = None
     batch: str | None = None
-    attempt: int = 1
+    attempt: int = 0
     gateway: str | None = None
     ingest_id: str = field(default_factory=new_ingest_id)
     status: Status = "ok"
@@ -52,11 +59,40 @@ class Run:
     _wall_start: float = field(default_factory=time.monotonic)
     _messages_before: int = 0
     _pacing_before: int = 0
+    _appended: dict[str, int] = field(default_factory=dict)
 
     @property
     def app_id(self) -> str:
-        """The Delta application id: step/trade_date/slot/batch; its version is the attempt."""
+        """The Delta application id under which attempts are claimed: step/trade_date/slot/batch."""
         return f"{self.step}/{self.trade_date}/{'-' if self.slot_30m is None else self.slot_30m}/{self.batch or '-'}"
+
+    @property
+    def rows_id(self) -> str:
+        """The Delta application id of the rows, which no other run has: the same and the ingest_id."""
+        return f"{self.app_id}/{self.ingest_id}"
+
+    def claim(self, lake: Lake) -> None:
+        """Take the next attempt of the step for this run alone."""
+        self.attempt = lake.claim(self.app_id)
+
+    def append(self, lake: Lake, table: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Append rows of this run exactly once; what it adds to the same table later is an attempt of its own."""
+        if not rows:
+            return
+        if not self.attempt or table in self._appended:
+            self.claim(lake)
+        expected = self._appended.get(table, 0) + len(rows)
+        # Skipped: an earlier try of this commit came through after all. If not, the rows must not be lost.
+        while not lake.append(table, rows, self.rows_id, self.attempt) and self._stored(lake, table) < expected:
+            log.error("append_skipped_new_rows", table=table, app_id=self.rows_id, attempt=self.attempt)
+            self.claim(lake)
+        self._appended[table] = expected
+
+    def _stored(self, lake: Lake, table: str) -> int:
+        ours = f"trade_date = date '{self.trade_date}' and ingest_id = $ingest_id"
+        with reader(lake) as reads:
+            (found,) = reads.rows(table, ours, "count(*) as count", ingest_id=self.ingest_id)
+        return int(found["count"])
 
     def watch(self, session: BrokerSession) -> None:
         """Count the messages of `session` from now on."""
@@ -105,6 +141,8 @@ class Run:
 
     def record(self, lake: Lake, clock: Clock, state: Path) -> None:
         """Write ``ops/errors``, ``ops/runs`` and a line under ``state/run_logs/metrics``: the last act of a run."""
+        if not self.attempt:
+            self.claim(lake)
         row = {
             "trade_date": self.trade_date,
             "step": self.step,

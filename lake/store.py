@@ -19,7 +19,7 @@ from lake import storage
 from lake.errors import LakeError, LakeMissing, NewerSchema, OriginMismatch
 from lake.files import HOT_FILES, daily_files
 from lake.rows import to_arrow
-from lake.tables import BY_NAME, SCHEMA_VERSION, SESSIONS, TABLES, Table
+from lake.tables import BY_NAME, RUNS, SCHEMA_VERSION, SESSIONS, TABLES, Table
 
 log = structlog.get_logger(__name__)
 
@@ -196,13 +196,34 @@ class Lake:
         return 0 if table is None else table.transaction_version(app_id) or 0
 
     @retry_conflicts
+    def claim(self, app_id: str) -> int:
+        """Take the next attempt of the step `app_id`, from 1, for the caller alone (docs/adr/0015).
+
+        The claim is a commit without rows in the log of ``ops/runs``. The attempt of a caller that dies stays unused.
+        """
+        storage.require_writable(self.root, RUNS.name)
+        table = self._handle(RUNS.name)
+        attempt = 1 + (table.transaction_version(app_id) or 0)
+        with storage.explained(self.root):
+            # Whoever claims the same attempt meanwhile makes this commit a conflict.
+            table.create_write_transaction(
+                [],
+                "append",
+                table.schema(),
+                partition_by=[RUNS.partition_by],
+                post_commithook_properties=AFTER_COMMIT,
+                commit_properties=_once(app_id, attempt),
+            )
+        return attempt
+
+    @retry_conflicts
     def append(self, name: str, rows: Sequence[dict[str, Any]], app_id: str, attempt: int) -> bool:
         """Append `rows` to a raw or ops table exactly once for (`app_id`, `attempt`).
 
-        Returns False, and writes nothing, when that attempt or a later one is already there. A row may leave out
-        columns that are not required; a value that its column cannot hold costs that row alone (`lake.rows`). Conflicts
-        with concurrent writers are retried on a fresh handle. Raises LakeError when the table's folder may not be
-        written.
+        Returns False, and writes nothing, when that attempt or a later one is already there: a caller whose id others
+        may use too still has its rows then, and has to write them under another attempt. A row may leave out columns
+        that are not required; a value that its column cannot hold costs that row alone (`lake.rows`). Conflicts with
+        concurrent writers are retried on a fresh handle. Raises LakeError when the table's folder may not be written.
         """
         spec = BY_NAME[name]
         table = self._handle(name)
@@ -222,11 +243,7 @@ class Lake:
                 schema_mode="merge",
                 writer_properties=HOT_FILES,
                 post_commithook_properties=AFTER_COMMIT,
-                commit_properties=CommitProperties(
-                    app_transactions=[Transaction(app_id, attempt)],
-                    max_commit_retries=30,
-                    custom_metadata={"app_id": app_id},
-                ),
+                commit_properties=_once(app_id, attempt),
             )
         return True
 
@@ -288,6 +305,13 @@ class Lake:
                 return
             actions = (json.loads(line) for line in log_file.splitlines())
             yield version, next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+
+
+def _once(app_id: str, attempt: int) -> CommitProperties:
+    """What makes a commit be there once for (`app_id`, `attempt`)."""
+    return CommitProperties(
+        app_transactions=[Transaction(app_id, attempt)], max_commit_retries=30, custom_metadata={"app_id": app_id}
+    )
 
 
 def is_table_name(name: str) -> bool:

@@ -48,23 +48,9 @@ class Batch:
         self._run = Run(
             STEPS[view], slot.trade_date, trigger, session.clock.now(), view=view, slot_30m=slot.slot_30m, batch=name
         )
-        self._run.attempt = 1 + max(
-            lake.last_attempt(table, self._run.app_id) for table in ("raw/option_quotes", "raw/underlying_quotes")
-        )
         self._run.watch(session)
         self._was_delayed = session.delayed
-        self._attempt = Attempt(
-            slot,
-            view,
-            name,
-            self._run.attempt,
-            self._run.ingest_id,
-            RUN_TYPES[trigger],
-            session.origin,
-            timedelta(seconds=settings.acquisition.slot_grace_s),
-            settings.acquisition.retries,
-            stale,
-        )
+        self._view, self._stale = view, stale
 
     async def capture(
         self,
@@ -75,10 +61,11 @@ class Batch:
         pace: Pace,
         on_outcome: Callable[[Outcome], None],
     ) -> Run:
-        """Ask for all contracts and commit what comes of it; `skipped` others are left out and counted.
+        """Claim an attempt, ask for all contracts and commit what comes of it; `skipped` others are only counted.
 
         Raises BrokerUnreachable, after the commit, when the connection is lost and does not come back.
         """
+        await asyncio.to_thread(self._run.claim, self._lake)
         acquisition = self._settings.acquisition
         option_done = option_ready(acquisition.greeks_patience_s)
         underlying_done = underlying_ready(acquisition.greeks_patience_s)
@@ -112,29 +99,44 @@ class Batch:
         return self._run
 
     def _commit(self, outcomes: Sequence[Outcome], engine: CaptureEngine) -> None:
-        run = self._run
+        run, attempt = self._run, self._attempt()
         option_rows, underlying_rows = [], []
         for outcome in outcomes:
             contract = outcome.ask.contract
             if isinstance(contract, OptionContract):
-                option_rows.append(option_row(outcome, contract, self._attempt))
+                option_rows.append(option_row(outcome, contract, attempt))
             else:
-                underlying_rows.append(underlying_row(outcome, contract, self._attempt))
-        self._lake.append("raw/underlying_quotes", underlying_rows, run.app_id, run.attempt)
-        self._lake.append("raw/option_quotes", option_rows, run.app_id, run.attempt)
+                underlying_rows.append(underlying_row(outcome, contract, attempt))
+        run.append(self._lake, "raw/underlying_quotes", underlying_rows)
+        run.append(self._lake, "raw/option_quotes", option_rows)
         run.account(outcomes, self._slot.sample_time, self._session)
         self._tell_of_trouble(engine)
         run.record(self._lake, self._session.clock, Path(self._settings.state.dir))
         log.info(
             "batch_captured",
             slot=self._slot.label,
-            view=self._attempt.view,
+            view=self._view,
             batch=run.batch,
             attempt=run.attempt,
             asked=run.asked,
             captured=run.captured,
             failed=run.failed,
             **run.measures,
+        )
+
+    def _attempt(self) -> Attempt:
+        run, acquisition = self._run, self._settings.acquisition
+        return Attempt(
+            self._slot,
+            self._view,
+            run.batch or "",
+            run.attempt,
+            run.ingest_id,
+            RUN_TYPES[run.trigger],
+            self._session.origin,
+            timedelta(seconds=acquisition.slot_grace_s),
+            acquisition.retries,
+            self._stale,
         )
 
     def _tell_of_trouble(self, engine: CaptureEngine) -> None:

@@ -143,8 +143,10 @@ async def test_a_window_that_ends_in_an_outage_ends_the_slot_and_the_next_one_fi
 async def test_a_gateway_that_does_not_come_back_is_said_after_the_commit(tmp_path: Path) -> None:
     async with storm.gateway() as gateway, desk_of(gateway, tmp_path, reconnect_s=0.4) as desk:
         desk.freeze(storm.contracts(gateway, 80))
+        before = desk.session.messages
         task = asyncio.create_task(desk.slot())
-        await asyncio.sleep(0.25)
+        while desk.session.messages < before + 60:
+            await asyncio.sleep(0.001)
         await gateway.stop()
         with pytest.raises(BrokerUnreachable, match="run the same command again"):
             await task
