@@ -4,14 +4,13 @@
 its Delta table that every query asks for the latest commit (`lake.live` says how, where that has to be quick).
 ``clean`` and ``quality`` tables also have a ``…_passed`` view with the trade dates whose latest publication passed;
 ``ops.latest_published`` has one row per trade date. The macros (`lake.macros`) are in ``main``. `query` and `read` run
-one reading statement, for SQL that a user typed.
+one reading statement (`lake.fence`), for SQL that a user typed.
 
 `write_catalog` writes the same views and macros into ``lake.duckdb`` beside the tables, for the DuckDB shell, Python,
 Jupyter and DBeaver. The file holds no rows, and no fence: who opens it has all of DuckDB.
 """
 
 import json
-import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ import pyarrow as pa
 
 from lake import duck, macros, storage
 from lake.errors import LakeError, QueryRefused
+from lake.fence import one_line, reading_statement
 from lake.live import LiveFiles
 from lake.store import Lake, is_table_name
 from lake.tables import PUBLISHED_SCHEMAS, TABLES, Table
@@ -33,30 +33,6 @@ from lake.tables import PUBLISHED_SCHEMAS, TABLES, Table
 SCHEMAS = ("raw", "ops", "clean", "quality")
 # The catalog as a file, an object of the lake's root.
 CATALOG_FILE = "lake.duckdb"
-
-# Table functions that only compute, that tell about the catalog, or that are its own macros. A list of what is allowed,
-# because delta_scan opens its log, also one behind a URL, with a reader of its own that DuckDB's file restrictions do
-# not reach (duckdb 1.5.5).
-TABLE_FUNCTIONS = frozenset(
-    {
-        "duckdb_columns",
-        "duckdb_functions",
-        "duckdb_schemas",
-        "duckdb_settings",
-        "duckdb_tables",
-        "duckdb_types",
-        "duckdb_views",
-        "generate_series",
-        "pragma_table_info",
-        "pragma_version",
-        "range",
-        "repeat",
-        "repeat_row",
-        "unnest",
-    }
-    | macros.TABLE_MACROS
-)
-EXPLAIN = re.compile(r"\s*explain\b(?:\s+analyze\b)?\s*(?:\([^()]*\))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +124,11 @@ def read(connection: duckdb.DuckDBPyConnection, sql: str, seconds: float = DEFAU
     Raises QueryRefused, with one line, when `sql` is not that, reads from elsewhere than the lake, fails, needs more
     memory than the catalog was given, or takes longer than `seconds`.
     """
-    require_read(connection, sql)
+    statement = reading_statement(connection, sql)
     watch = threading.Timer(seconds, connection.interrupt)
     watch.start()
     try:
-        return connection.execute(sql).to_arrow_table()
+        return connection.execute(statement).to_arrow_table()
     except duckdb.InterruptException:
         raise QueryRefused(f"the query was stopped after {seconds:g} s: filter by trade_date and underlying") from None
     except duckdb.OutOfMemoryException:
@@ -160,7 +136,7 @@ def read(connection: duckdb.DuckDBPyConnection, sql: str, seconds: float = DEFAU
             "the query needs too much memory: filter by trade_date and underlying, or aggregate"
         ) from None
     except duckdb.Error as error:
-        raise QueryRefused(_one_line(error)) from None
+        raise QueryRefused(one_line(error)) from None
     finally:
         watch.cancel()
 
@@ -172,42 +148,6 @@ def files_read(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
     """
     plan = read(connection, f"EXPLAIN (ANALYZE, FORMAT json) {sql}").column(1)[0].as_py()
     return sum(int(info["Total Files Read"]) for info in _extra_infos(json.loads(plan)) if "Total Files Read" in info)
-
-
-def require_read(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Raise QueryRefused unless `sql` is a single statement that only reads from the views of the catalog."""
-    try:
-        kinds = [str(statement.type).rpartition(".")[2] for statement in connection.extract_statements(sql)]
-    except duckdb.Error as error:
-        raise QueryRefused(_one_line(error)) from None
-    if len(kinds) != 1:
-        raise QueryRefused(f"one statement at a time, not {len(kinds)} (PIVOT needs ON … IN (…) to count as one)")
-    if kinds == ["EXPLAIN"]:
-        # EXPLAIN ANALYZE runs its statement, so that is what has to be a read.
-        sql = EXPLAIN.sub("", sql, count=1)
-    # DuckDB serializes statements that only read, and says so of all others.
-    answer = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
-    tree = json.loads(answer[0]) if answer else {"error": True}
-    if tree["error"]:
-        raise QueryRefused(
-            f"{kinds[0]} is not a read: the lake is read-only here; use SELECT, DESCRIBE, SHOW or EXPLAIN"
-        )
-    for function in _table_functions(tree):
-        if function not in TABLE_FUNCTIONS:
-            raise QueryRefused(
-                f"{function}() is not allowed here: select from the lake's tables; SHOW ALL TABLES lists them"
-            )
-
-
-def _table_functions(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        if node.get("type") == "TABLE_FUNCTION":
-            yield str(node["function"]["function_name"]).lower()
-        for child in node.values():
-            yield from _table_functions(child)
-    elif isinstance(node, list):
-        for child in node:
-            yield from _table_functions(child)
 
 
 def _extra_infos(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -225,7 +165,7 @@ def _create_views(connection: duckdb.DuckDBPyConnection, lake: Lake, relations: 
             with storage.explained(lake.root):
                 connection.execute(f"CREATE VIEW {_view(name)} AS {select}")
         except duckdb.Error as error:
-            raise LakeError(f"{lake.uri(name)} is not a readable Delta table: {_one_line(error)}") from None
+            raise LakeError(f"{lake.uri(name)} is not a readable Delta table: {one_line(error)}") from None
     for table in TABLES:
         if table.name not in names:
             _create_empty_view(connection, table)
@@ -283,15 +223,3 @@ def _view(name: str) -> str:
 def literal(value: object) -> str:
     """`value` as a string of SQL."""
     return "'" + str(value).replace("'", "''") + "'"
-
-
-def _one_line(error: duckdb.Error) -> str:
-    """DuckDB's message without its excerpt of the statement and without a stack trace, its lines joined."""
-    message = re.split(r"\n\nLINE|\n\nStack Trace:|\n\s*0: |\n\nAt:", str(error), maxsplit=1)[0]
-    message = re.sub(r"^Invalid Input Error: Python exception .*? UDF: \w+: ", "", message)
-    text = " ".join(message.split())
-    if isinstance(error, duckdb.CatalogException):
-        text += " (SHOW ALL TABLES lists what there is)"
-    if isinstance(error, duckdb.InternalException):
-        text += f" (a fault of DuckDB {duckdb.__version__}, not of the query: word it differently)"
-    return text

@@ -182,3 +182,4 @@ MACROS = (
     ),
 )
 TABLE_MACROS = frozenset(macro.name for macro in MACROS if macro.is_table)
+SCALAR_MACROS = frozenset(macro.name for macro in MACROS if not macro.is_table)

@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from lake.catalog import Limits, open_catalog, query, read, require_read
+from lake.catalog import Limits, open_catalog, query, read
 from lake.errors import LakeError, LakeMissing, QueryRefused
 from lake.store import Lake
 from lake.tables import OPTION_QUOTES, TABLES
@@ -197,7 +197,7 @@ REFUSED = [
     ("FROM delta_scan('http://127.0.0.1:1/raw/sessions')", r"delta_scan\(\)"),
     ("FROM query('FROM read_text(''{secret}'')')", r"query\(\)"),
     ("DESCRIBE FROM read_csv('{secret}')", r"read_csv\(\)"),
-    ("FROM '{secret}'", "Cannot access file"),
+    ("FROM '{secret}'", "reading .* is not allowed"),
     ("SELECT nothing FROM raw.sessions", "nothing"),
     ("SELECT * FROM clean.daily", "SHOW ALL TABLES"),
     ("SELEC 1", "syntax error"),
@@ -259,11 +259,3 @@ def test_a_query_that_needs_too_much_memory_is_stopped(lake: Lake) -> None:
     greedy = "SELECT list(i) FROM range(100000000) t(i)"
     with pytest.raises(QueryRefused, match="needs too much memory"):
         query(lake.root, greedy, limits=Limits(memory="100MB", threads=1, seconds=60))
-
-
-def test_require_read_takes_a_statement_of_many_parts(catalog: duckdb.DuckDBPyConnection) -> None:
-    require_read(
-        catalog, "SELECT (SELECT count(*) FROM generate_series(1, 2)) FROM (FROM raw.sessions) UNION ALL SELECT 1"
-    )
-    with pytest.raises(QueryRefused, match="glob"):
-        require_read(catalog, "SELECT (SELECT count(*) FROM glob('*')) FROM (FROM raw.sessions) UNION ALL SELECT 1")
