@@ -3,20 +3,21 @@
 from datetime import date
 
 import polars as pl
+import pyarrow as pa
 
-from lake.as_of import query_as_of
-from lake.catalog import DEFAULT_LIMITS, Limits, query
+from lake.catalog import Limits, query
 from lake.store import Lake
+from lake.untrusted import Question, answer
 
 
-def ask(root: str, sql: str, limits: Limits = DEFAULT_LIMITS) -> pl.DataFrame:
-    """The answer of a reading statement. Raises QueryRefused, LakeMissing."""
-    return pl.DataFrame(pl.from_arrow(query(root, sql, limits=limits)))
+def ask(root: str, sql: str) -> pl.DataFrame:
+    """The answer of a reading statement of our own. Raises QueryRefused, LakeMissing."""
+    return _frame(query(root, sql))
 
 
-def ask_as_of(root: str, sql: str, at: str, days: int, limits: Limits = DEFAULT_LIMITS) -> pl.DataFrame:
-    """The answer as it would have been at `at` (New York time), at most `days` ago. Raises QueryRefused, LakeError."""
-    return pl.DataFrame(pl.from_arrow(query_as_of(root, sql, at, days=days, limits=limits)))
+def ask_for_user(question: Question, limits: Limits) -> pl.DataFrame:
+    """The answer of a statement that a user typed (`lake.untrusted.answer`). Raises QueryRefused, LakeError."""
+    return _frame(answer(question, limits))
 
 
 def daily_metrics(lake: Lake, day: date) -> pl.DataFrame:
@@ -28,3 +29,7 @@ def daily_metrics(lake: Lake, day: date) -> pl.DataFrame:
         "select metric, value, threshold, passed, pending, not passed and not pending as breached "
         f"from quality.daily_metrics where trade_date = date '{day}' order by metric",
     )
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(table))

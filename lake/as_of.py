@@ -102,15 +102,25 @@ def query_as_of(
 ) -> pa.Table:
     """Run one reading statement on the tables as they were known at `at`. Raises as `as_of` and `lake.catalog.read`."""
     with as_of(root, at, days=days, now=now, limits=limits) as connection:
-        try:
-            return read(connection, sql, limits.seconds)
-        except QueryRefused as error:
-            if gone := FILE_GONE.search(str(error)):
-                raise LakeError(
-                    f"the files of {gone[1]} as known at {_text(instant(at))} are gone (vacuumed): "
-                    "leave that date out, or ask for a later instant"
-                ) from None
-            raise
+        return read_as_of(connection, sql, at, limits.seconds)
+
+
+def read_as_of(
+    connection: duckdb.DuckDBPyConnection, sql: str, at: str | datetime, seconds: float = DEFAULT_LIMITS.seconds
+) -> pa.Table:
+    """Run one reading statement on the catalog of `as_of` at `at`.
+
+    Raises as `lake.catalog.read` does, and LakeError when files that the answer needs are gone.
+    """
+    try:
+        return read(connection, sql, seconds)
+    except QueryRefused as error:
+        if gone := FILE_GONE.search(str(error)):
+            raise LakeError(
+                f"the files of {gone[1]} as known at {_text(instant(at))} are gone (vacuumed): "
+                "leave that date out, or ask for a later instant"
+            ) from None
+        raise
 
 
 def instant(at: str | datetime) -> datetime:

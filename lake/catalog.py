@@ -37,14 +37,20 @@ CATALOG_FILE = "lake.duckdb"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one query may take: `memory` as DuckDB writes it, `threads` (None: all cores), wall-clock `seconds`."""
+    """What one query may take: `memory` as DuckDB writes it, `threads` (None: all cores), wall-clock `seconds`.
+
+    With `spill`, what does not fit into the memory goes to a temporary folder.
+    """
 
     memory: str = "2GB"
     threads: int | None = None
     seconds: float = 300.0
+    spill: bool = True
 
 
 DEFAULT_LIMITS = Limits()
+TOO_MUCH = "the query needs too much memory: filter by trade_date and underlying, or aggregate"
+TOO_LONG = "the query was stopped after {:g} s: filter by trade_date and underlying"
 # Of a lake and names of its tables: the SELECT of each view.
 Relations = Callable[[Lake, Sequence[str]], Mapping[str, str]]
 
@@ -83,7 +89,7 @@ def open_catalog(
     except duckdb.ParserException:
         raise QueryRefused(f"{limits.memory!r} is not an amount of memory: write it like 500MB or 2GB") from None
     _create_views(connection, lake, relations or latest_by(connection))
-    _lock(connection, lake.root)
+    _lock(connection, lake.root, limits.spill)
     return connection
 
 
@@ -110,7 +116,9 @@ def write_catalog(root: str | Path, to: Path | None = None) -> str:
 
 
 def query(root: str | Path, sql: str, *, limits: Limits = DEFAULT_LIMITS) -> pa.Table:
-    """Run one reading statement on the lake at `root`: `read` on a new catalog.
+    """Run one reading statement on the lake at `root`: `read` on a new catalog, in this process.
+
+    For SQL of one's own; that of others has a process of its own (`lake.untrusted`).
 
     Raises QueryRefused as `read` does, LakeMissing when there is no lake.
     """
@@ -130,11 +138,9 @@ def read(connection: duckdb.DuckDBPyConnection, sql: str, seconds: float = DEFAU
     try:
         return connection.execute(statement).to_arrow_table()
     except duckdb.InterruptException:
-        raise QueryRefused(f"the query was stopped after {seconds:g} s: filter by trade_date and underlying") from None
-    except duckdb.OutOfMemoryException:
-        raise QueryRefused(
-            "the query needs too much memory: filter by trade_date and underlying, or aggregate"
-        ) from None
+        raise QueryRefused(TOO_LONG.format(seconds)) from None
+    except (duckdb.OutOfMemoryException, MemoryError):
+        raise QueryRefused(TOO_MUCH) from None
     except duckdb.Error as error:
         raise QueryRefused(one_line(error)) from None
     finally:
@@ -199,7 +205,7 @@ def _create_publication_views(connection: duckdb.DuckDBPyConnection, names: list
             )
 
 
-def _lock(connection: duckdb.DuckDBPyConnection, root: str) -> None:
+def _lock(connection: duckdb.DuckDBPyConnection, root: str, spill: bool) -> None:
     # GLOBAL, so that cursors of the connection have the settings too.
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET GLOBAL python_enable_replacements = false")
@@ -208,8 +214,8 @@ def _lock(connection: duckdb.DuckDBPyConnection, root: str) -> None:
     connection.execute("SET GLOBAL validate_external_file_cache = 'NO_VALIDATION'")
     connection.execute("SET GLOBAL prefetch_all_parquet_files = true")
     # By default a query that does not fit in memory writes to .tmp in the working directory.
-    spill = Path(tempfile.gettempdir()) / f"chainlake-{uuid4().hex}"
-    connection.execute(f"SET temp_directory = {literal(spill)}")
+    folder = Path(tempfile.gettempdir()) / f"chainlake-{uuid4().hex}" if spill else ""
+    connection.execute(f"SET temp_directory = {literal(folder)}")
     connection.execute(f"SET allowed_directories = [{literal(f'{root}/')}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

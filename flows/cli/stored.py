@@ -14,7 +14,7 @@ from flows import show
 from flows.cli import options as o
 from flows.cli.report import reproduction_report, rollup_report
 from flows.clock_evidence import newest_recording, require_evidence
-from flows.lakeframes import ask, ask_as_of, daily_metrics
+from flows.lakeframes import ask_for_user, daily_metrics
 from flows.progress import status
 from flows.reproduce import reproduce
 from flows.steps import Workplace, require_raw, rollup
@@ -25,6 +25,7 @@ from lake.catalog import CATALOG_FILE, DEFAULT_LIMITS, Limits, write_catalog
 from lake.duck import extension
 from lake.reads import reader
 from lake.store import Lake
+from lake.untrusted import Question
 
 FORMATS = ("table", "csv", "json", "parquet")
 
@@ -115,7 +116,7 @@ def sql(
         typer.Option("--format", help="table, csv, json or parquet; default: as --output ends, else a table."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", help="File to write, instead of the terminal.")] = None,
-    memory: Annotated[str, typer.Option(help="Memory limit of DuckDB.")] = DEFAULT_LIMITS.memory,
+    memory: Annotated[str, typer.Option(help="Memory limit of the query.")] = DEFAULT_LIMITS.memory,
     timeout: Annotated[float, typer.Option(help="Seconds after which the query is stopped.")] = DEFAULT_LIMITS.seconds,
     as_of: Annotated[
         str | None, typer.Option("--as-of", help="Answer as known then: '2026-11-20 17:30', New York time.")
@@ -124,11 +125,7 @@ def sql(
     """Query the lake with DuckDB, read-only: `chainlake sql "select * from clean.daily_clean limit 5"`."""
     form = "json" if given.json else _format(form, output)
     settings, limits = given.settings(), Limits(memory=memory, seconds=timeout)
-    frame = (
-        ask(settings.lake.root, statement, limits)
-        if as_of is None
-        else ask_as_of(settings.lake.root, statement, as_of, settings.maintenance.as_of_days, limits)
-    )
+    frame = ask_for_user(Question(settings.lake.root, statement, as_of, settings.maintenance.as_of_days), limits)
     if form == "parquet" and output:
         frame.write_parquet(output)
     elif form == "json":

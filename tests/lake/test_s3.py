@@ -24,6 +24,7 @@ from lake.errors import LakeError, LakeMissing, ObjectStoreError, OriginMismatch
 from lake.reads import reader
 from lake.replay import write_replay_day
 from lake.store import ORIGINS, Lake, Origin
+from lake.untrusted import Question, answer
 from tests.lake.conftest import BUCKET, SECRET, ObjectStore, free_ports
 from tests.models.rows import CREATED, LATER, Day, Row, contract, write_seeds
 
@@ -187,6 +188,14 @@ def test_two_processes_at_once_append_each_attempt_exactly_once(in_store: Object
         for step in ("a", "b", "shared")
         for attempt in range(1, ATTEMPTS + 1)
     ]
+
+
+def test_a_process_of_its_own_reads_the_store_and_cannot_write_beside_it(in_store: ObjectStore) -> None:
+    lake = Lake.create(in_store.new_root(), "simulated", CREATED)
+    lake.append("ops/errors", [error_row("a", 1)], "a", 1)
+    assert answer(Question(lake.root, "select step from ops.errors"), Limits("500MB")).to_pydict() == {"step": ["a"]}
+    with pytest.raises(QueryRefused, match="not allowed"):
+        answer(Question(lake.root, f"select write_blob('{lake.root}/lake.json', 'x'::blob)"), Limits("500MB"))
 
 
 def origins_after_a_race(root: str) -> list[str]:
