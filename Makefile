@@ -66,7 +66,7 @@ test-crash-long: $(STAMP) ## The same with 2,000 kills: an hour or more
 
 # It looks at seconds of a market that goes 60 times as fast: one worker has the host to itself.
 test-rehearsal: $(STAMP) ## A day of the schedule by a real Prefect server and worker, in minutes
-	$(PY) -m pytest -q -m rehearsal --timeout 1800 tests/orchestration
+	$(PY) -m pytest -q -m rehearsal --timeout 1800 tests/flows/prefect
 
 test-clients: $(STAMP) $(CLIENT_STAMPS) ## Run the conformance suite of the simulated gateway by three foreign clients
 	@failed=''; \

@@ -27,13 +27,13 @@ from typing import Any
 
 import generated_lake
 
-from ingest.sessions import Session
-from lake.compaction import compact, due
+from ingest.calendar.sessions import Session
 from lake.duck import connect
-from lake.lock import maintainer
+from lake.maintenance.compaction import compact, due
+from lake.maintenance.lock import maintainer
+from lake.maintenance.vacuum import tidy_log
 from lake.store import Lake
 from lake.tables import OPTION_QUOTES
-from lake.vacuum import tidy_log
 
 FIRST = date(2026, 3, 2)
 ROWS, BATCHES, HOT_DAYS, LOG_DAYS = 20, 10, 14, 68

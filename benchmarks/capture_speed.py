@@ -33,12 +33,12 @@ import structlog
 from ib_insync import IB, Contract
 
 from ingest.broker import BrokerSession
+from ingest.calendar.clock import ControlPort
 from ingest.capture import Ask, CaptureEngine, Outcome, Pace
 from ingest.capture.readiness import option_ready
-from ingest.clock import ControlPort
 from ingest.contracts import OptionContract
-from ingest.gateway import GatewayOptions, SimulatedGateway
 from ingest.settings import Settings, load
+from tws_simulator import GatewayOptions, SimulatedGateway
 
 AT = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 SYMBOLS = ("AAPL", "MSFT", "NVDA", "AMZN", "META", "GOOGL", "TSLA", "JPM", "XOM", "UNH", "AVGO", "LLY")

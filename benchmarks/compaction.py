@@ -27,8 +27,8 @@ TABLE = "raw/option_quotes"
 COMPACT = """
 import json, re, sys, time
 from datetime import date, timedelta
-from lake.compaction import compact, due
-from lake.lock import maintainer
+from lake.maintenance.compaction import compact, due
+from lake.maintenance.lock import maintainer
 from lake.store import Lake
 lake, today, hot_from = Lake.open(sys.argv[1]), date.fromisoformat(sys.argv[2]), date.fromisoformat(sys.argv[3])
 started = time.perf_counter()

@@ -1,8 +1,8 @@
 """What the simulated gateway does at, under and over each of IB's limits: ``python benchmarks/gateway_limits.py``.
 
 Raw clients on real sockets, default options, wall-clock time: nothing is shortened but the ten minutes of the history
-rule, whose end tests/gateway/test_history_pacing.py looks at with its own clock. All measurements run side by side, on
-a gateway each, and take half a minute. Prints a markdown table.
+rule, whose end tests/tws_simulator/test_history_pacing.py looks at with its own clock. All measurements run side by
+side, on a gateway each, and take half a minute. Prints a markdown table.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import Self
 
 import structlog
 
-from ingest.gateway import GatewayOptions, SimulatedGateway
+from tws_simulator import GatewayOptions, SimulatedGateway
 
 OPEN, CLOSED = datetime(2026, 11, 20, 15, 0, tzinfo=UTC), datetime(2026, 11, 20, 22, 0, tzinfo=UTC)
 LENGTH = struct.Struct(">I")

@@ -24,9 +24,9 @@ from typing import Any
 
 import structlog
 
-from ingest.gateway import GatewayOptions, SimulatedGateway
-from ingest.gateway.instruments import Option
-from ingest.gateway.wire import FrameReader
+from tws_simulator import GatewayOptions, SimulatedGateway
+from tws_simulator.protocol.wire import FrameReader
+from tws_simulator.worlds.instruments import Option
 
 AT = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 LENGTH = struct.Struct(">I")

@@ -13,12 +13,12 @@ import time
 from datetime import date
 from pathlib import Path
 
-from ingest.gateway import GatewayOptions, SimulatedGateway, UnderlyingSpec
-from ingest.gateway.synthetic import SyntheticWorld
-from ingest.selection import wants_expiry, wants_strike
-from ingest.sessions import NEW_YORK, next_session
+from ingest.calendar.sessions import NEW_YORK, next_session
+from ingest.discovery.selection import wants_expiry, wants_strike
 from ingest.settings import FilterSettings
 from ingest.universe import read_universe
+from tws_simulator import GatewayOptions, SimulatedGateway, UnderlyingSpec
+from tws_simulator.worlds.synthetic import SyntheticWorld
 
 FIRST = date(2026, 11, 19)
 DATES = 3

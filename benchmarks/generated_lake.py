@@ -13,8 +13,8 @@ import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
-from ingest.discovery import store_session
-from ingest.sessions import Session, Slot, next_session
+from ingest.calendar.sessions import Session, Slot, next_session
+from ingest.discovery.discover import store_session
 from lake.files import HOT_FILES
 from lake.store import Lake
 from lake.tables import BY_NAME

@@ -26,11 +26,11 @@ import generated_lake
 import pyarrow as pa
 from rollup import build
 
-from ingest.discovery import store_session
-from lake.catalog import files_read, open_catalog
-from lake.dbt_delta import BATCH_ROWS, delta_schema
+from ingest.discovery.discover import store_session
+from lake.catalog.connection import files_read, open_catalog
+from lake.catalog.macros import MACROS
+from lake.dbt.delta_plugin import BATCH_ROWS, delta_schema
 from lake.duck import connect
-from lake.macros import MACROS
 from lake.store import Lake
 
 FIRST = date(2026, 3, 2)

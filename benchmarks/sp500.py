@@ -29,13 +29,13 @@ from pathlib import Path
 
 import structlog
 
-from flows.sim_gateway import free_port
+from flows.simulated_gateway import free_port
 from ingest.broker import BrokerSession
+from ingest.calendar.sessions import Session, Slot, next_session
 from ingest.capture.rows import View
 from ingest.capture.snapshot import capture_slot
 from ingest.contracts import Underlying
-from ingest.discovery import Mode, discover
-from ingest.sessions import Session, Slot, next_session
+from ingest.discovery.discover import Mode, discover
 from ingest.settings import Settings, load
 from ingest.universe import read_universe
 from lake.reads import reader
@@ -146,7 +146,7 @@ def main() -> None:
     symbols = ",".join(u.symbol for u in read_universe(load().universe.file)[: arguments.underlyings])
     start = (DAY.open - timedelta(hours=6)).isoformat()
     command = [
-        *(sys.executable, "-m", "flows.cli", "gateway", "--port", str(port), "--control-port", str(control_port)),
+        *(sys.executable, "-m", "chainlake.cli", "gateway", "--port", str(port), "--control-port", str(control_port)),
         *("--symbols", symbols, "--at", start, "--speed", "0", "--latency", "200-500", "--lines", str(arguments.lines)),
     ]
     with tempfile.TemporaryDirectory(prefix="chainlake-discovery-") as folder:

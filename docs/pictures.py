@@ -12,8 +12,8 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-from flows.cli.ops.service import prepare
-from flows.sim_gateway import free_port
+from chainlake.cli.commands.ops.service import prepare
+from flows.simulated_gateway import free_port
 from ingest.settings import load
 from ingest.universe import choose, read_universe, write_universe
 
@@ -36,7 +36,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="chainlake-pictures-") as name:
         place = Path(name)
         api_url = _environment(place)
-        from flows.orchestration import rehearsal
+        from flows.prefect import rehearsal
 
         settings = load()
         async with rehearsal.stage(settings, SYMBOLS, DAY, SPEED, api_url) as stage:

@@ -20,9 +20,9 @@ from typing import Any
 
 import polars as pl
 
-from flows.lakeframes import ask
-from flows.markdown import table
-from ingest.sessions import sessions_between
+from flows.lake_frames import ask
+from flows.reports.markdown import table
+from ingest.calendar.sessions import sessions_between
 from ingest.settings import load
 from ingest.universe import read_universe
 
@@ -51,7 +51,7 @@ def rehearse(lake: Path) -> list[dict[str, Any]]:
     """The runs of the week, as `chainlake ops rehearse` tells them."""
     symbols = ",".join(each.symbol for each in read_universe(load().universe.file)[:UNDERLYINGS])
     command = [
-        *(sys.executable, "-m", "flows.cli", "ops", "rehearse", "--date", str(FIRST), "--days", str(DAYS)),
+        *(sys.executable, "-m", "chainlake.cli", "ops", "rehearse", "--date", str(FIRST), "--days", str(DAYS)),
         *("--until", UNTIL, "--skip-idle", "--symbols", symbols, "--speed", str(SPEED), "--lake", str(lake), "--json"),
     ]
     done = subprocess.run(command, env={**os.environ, **FILTERS}, stdout=subprocess.PIPE, text=True)

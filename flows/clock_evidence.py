@@ -7,9 +7,9 @@ that a person may say that the clock is right.
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
+from ingest.calendar.sessions import NEW_YORK
 from ingest.errors import UsageError
-from ingest.sessions import NEW_YORK
-from lake.as_of import ON_MARKET_CLOCK
+from lake.catalog.as_of import ON_MARKET_CLOCK
 from lake.reads import reader
 from lake.store import Lake
 from lake.tables import SESSIONS

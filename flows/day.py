@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 import structlog
 
 from flows.steps import Desk, Rollup, rollup
-from ingest.clock import MarketClock, sleep_until
+from ingest.calendar.clock import MarketClock, sleep_until
+from ingest.calendar.sessions import NEW_YORK, Session, Slot
 from ingest.errors import BrokerUnreachable, UsageError
-from ingest.open_interest import attempts_at
+from ingest.open_interest.enrichment import attempts_at
 from ingest.runs import Run
-from ingest.sessions import NEW_YORK, Session, Slot
 
 log = structlog.get_logger(__name__)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import polars as pl
 
 from flows.day import DayReport, run_day
-from flows.sim_gateway import LINES, MESSAGES_PER_SECOND, free_port, gateway_process
+from flows.simulated_gateway import LINES, MESSAGES_PER_SECOND, free_port, gateway_process
 from flows.steps import Workplace, desk
+from ingest.calendar.sessions import NEW_YORK, Session, last_completed, session_on
 from ingest.contracts import Underlying
 from ingest.errors import UsageError
-from ingest.sessions import NEW_YORK, Session, last_completed, session_on
 from ingest.settings import Settings
 
 SYMBOLS = ("AAPL", "MSFT", "NVDA")

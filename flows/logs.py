@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from ingest.sessions import NEW_YORK
+from ingest.calendar.sessions import NEW_YORK
 
 SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from flows.clock_evidence import newest_session, require_evidence
-from ingest.clock import HostClock
+from ingest.calendar.clock import HostClock
+from ingest.calendar.sessions import NEW_YORK, sessions_back
 from ingest.runs import Run, Trigger
-from ingest.sessions import NEW_YORK, sessions_back
 from ingest.settings import Settings
-from lake import compaction, disk, retention, vacuum
-from lake.as_of import ON_MARKET_CLOCK, last_instant
-from lake.lock import MaintainerBusy, maintainer
+from lake.catalog.as_of import ON_MARKET_CLOCK, last_instant
+from lake.maintenance import compaction, disk, retention, vacuum
+from lake.maintenance.lock import MaintainerBusy, maintainer
 from lake.reads import reader
 from lake.store import Lake
 

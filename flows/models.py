@@ -16,7 +16,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ingest.sessions import UTC, next_session, previous_session
+from ingest.calendar.sessions import UTC, next_session, previous_session
 from lake.storage import absolute
 from lake.store import RESTATED, Lake
 from lake.tables import BY_NAME
@@ -228,7 +228,7 @@ def _working_for_dbt(environment: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     finally:
-        from lake.dbt_delta import release_database  # imports dbt: see _dbt
+        from lake.dbt.delta_plugin import release_database  # imports dbt: see _dbt
 
         release_database()
         for name, value in kept.items():

@@ -12,7 +12,7 @@ import duckdb
 import structlog
 
 from ingest.runs import new_ingest_id
-from lake.catalog import write_catalog
+from lake.catalog.connection import write_catalog
 from lake.errors import LakeError
 from lake.reads import reader
 from lake.store import Lake

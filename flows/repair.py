@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Literal
 
 from flows.steps import Workplace
-from ingest.open_interest import due_at, is_missing, superseded_at
-from ingest.sessions import Session, next_session
+from ingest.calendar.sessions import Session, next_session
+from ingest.open_interest.enrichment import due_at, is_missing, superseded_at
 from ingest.settings import Settings
 from lake.reads import Reader, reader
 from lake.store import Lake

@@ -22,12 +22,12 @@ from flows.models import MODELLED
 from flows.steps import Workplace, stage_seeds
 from ingest.errors import UsageError
 from ingest.settings import StateSettings
-from lake.as_of import changed, changes_of
-from lake.catalog import literal
+from lake.catalog.as_of import changed, changes_of
+from lake.catalog.connection import literal
 from lake.duck import connect
 from lake.errors import LakeError
+from lake.maintenance.retention import INTRADAY
 from lake.reads import reader
-from lake.retention import INTRADAY
 from lake.store import Lake
 from lake.tables import BY_NAME
 
@@ -195,7 +195,7 @@ def _build(
 
 def _show_later_dates(lake: Lake, scratch: Lake, day: date, daily_version: int) -> None:
     """Put one row of each later date into daily_clean: an action counts once a date of its time is there."""
-    from lake.dbt_delta import delta_schema  # imports dbt, which takes two seconds
+    from lake.dbt.delta_plugin import delta_schema  # imports dbt, which takes two seconds
 
     daily = _scan(lake, DAILY, daily_version)
     with closing(connect(root=lake.root)) as connection:

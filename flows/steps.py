@@ -14,27 +14,27 @@ from pathlib import Path
 import structlog
 
 from flows import models
+from flows.active_steps import underway
 from flows.clock_evidence import require_publishable
 from flows.publication import Publication, publish
-from flows.underway import underway
 from ingest.broker import BrokerSession
+from ingest.calendar.clock import Clock, MarketClock
+from ingest.calendar.sessions import NEW_YORK, Session, Slot, next_session, previous_session, session_on
+from ingest.capacity.probe_result import stored
 from ingest.capture import Outcome
 from ingest.capture.batch import STEPS as CAPTURE_STEPS
 from ingest.capture.fleet import Gateway, SlotObserver, Unobserved
 from ingest.capture.modes import UNMEASURED
 from ingest.capture.rows import View
 from ingest.capture.snapshot import capture_slot_on
-from ingest.clock import Clock, MarketClock
 from ingest.contracts import Underlying
-from ingest.discovery import STEPS, Discovered, Mode, discover, reuse_last_frozen
+from ingest.discovery.discover import STEPS, Discovered, Mode, discover, reuse_last_frozen
 from ingest.errors import BrokerUnreachable, UsageError
-from ingest.open_interest import enrich, last_resort
-from ingest.probe_result import stored
+from ingest.open_interest.enrichment import enrich, last_resort
 from ingest.runs import Run, Trigger
-from ingest.sessions import NEW_YORK, Session, Slot, next_session, previous_session, session_on
 from ingest.settings import IbSettings, Settings
 from ingest.universe import choose, read_universe, write_universe
-from lake.evolution import upgrade
+from lake.maintenance.evolution import upgrade
 from lake.reads import reader
 from lake.store import Lake
 

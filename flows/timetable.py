@@ -1,7 +1,7 @@
 """What a New York day has to do, and when. Pure: the schedules, the plan on paper and the watchdog all ask here.
 
 Prefect's own schedules only say *at which clock times* a flow starts; whether the day is a session, and which slots it
-has, is decided here and in `ingest.sessions`.
+has, is decided here and in `ingest.calendar.sessions`.
 """
 
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Literal
 
-from ingest.open_interest import attempts_at
-from ingest.sessions import Session, Slot, new_york, previous_session, session_on
+from ingest.calendar.sessions import Session, Slot, new_york, previous_session, session_on
+from ingest.open_interest.enrichment import attempts_at
 from ingest.settings import Settings
 
 Step = Literal[

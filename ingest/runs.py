@@ -13,9 +13,9 @@ import structlog
 import uuid_utils
 
 from ingest.broker import BrokerSession
+from ingest.calendar.clock import Clock
 from ingest.capture.engine import Outcome
 from ingest.capture.rows import DELAYED
-from ingest.clock import Clock
 from lake.reads import reader
 from lake.rows import bounded_text
 from lake.store import Lake

@@ -40,7 +40,7 @@ TABLE_CONFIGURATION = {
     "delta.logRetentionDuration": "interval 68 days",
 }
 # After each commit deltalake lists the whole log, to see what of it is too old: 7 ms for a thousand commits. `compact`
-# cleans up instead (lake.vacuum.tidy_log).
+# cleans up instead (lake.maintenance.vacuum.tidy_log).
 AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 # Key of a Delta commit that tells which trade dates it replaced.
 REPLACED_DATES = "chainlake.trade_dates"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-# Raised with every change of a table here; columns are only ever added, and nullable (lake/evolution.py).
+# Raised with every change of a table here; columns are only ever added, and nullable (lake/maintenance/evolution.py).
 SCHEMA_VERSION = 2
 
 # Schemas of the tables that dbt writes; their trade dates are published.

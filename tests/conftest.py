@@ -12,6 +12,8 @@ settings.load_profile("chainlake")
 # Foreign clients run that suite, each in an environment of its own: `make test-clients`.
 collect_ignore = ["clients"]
 
+pytest_plugins = ["tests.commands"]
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ingest.sessions import Slot, session_on
+from ingest.calendar.sessions import Slot, session_on
 from lake.store import Lake
 from lake.tables import OPTION_QUOTES
 

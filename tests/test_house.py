@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from ingest.universe import ib_symbol, read_universe
-from lake.table_docs import FILE, tables_markdown
+from lake.dbt.table_docs import FILE, tables_markdown
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 UNIVERSE = REPOSITORY / "config" / "universe.csv"
@@ -93,7 +93,7 @@ def test_the_environments_differ_in_the_client_library_and_what_it_needs_only() 
 
 
 def test_the_table_reference_is_current() -> None:
-    """Run `python -m lake.table_docs` when this fails."""
+    """Run `python -m lake.dbt.table_docs` when this fails."""
     assert FILE.read_text(encoding="utf-8") == tables_markdown()
 
 

@@ -25,7 +25,7 @@
       create or replace view {{ new_rows }} as {{ sql }}
     {%- endcall -%}
     {{ adapter.commit() }}
-    {%- do adapter.store_relation('dbt_delta', new_rows, [], delta_path(table), 'delta', {
+    {%- do adapter.store_relation('delta_plugin', new_rows, [], delta_path(table), 'delta', {
       'root': models_root(),
       'table': table,
       'dates': dates,

@@ -20,7 +20,7 @@ from ingest.broker import codes, link
 from ingest.broker.library import IB, Contract, Ticker, evict, request_market_data
 from ingest.broker.outages import Outage, OutageKind, Outages, told
 from ingest.broker.subscription import Nobody, RequestError, Subscription, Watcher
-from ingest.clock import Clock, ControlPort, HostClock
+from ingest.calendar.clock import Clock, ControlPort, HostClock
 from ingest.contracts import ChainParameters, OptionContract, Underlying, ib_date
 from ingest.errors import BrokerUnreachable
 from ingest.settings import IbSettings

@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 
 from ingest.broker import BrokerSession
+from ingest.calendar.sessions import Slot
 from ingest.capture.asks import Ask, Outcome
 from ingest.capture.engine import CaptureEngine
 from ingest.capture.modes import MESSAGES, Mode
@@ -17,7 +18,6 @@ from ingest.capture.rows import Attempt, View, option_row, underlying_row
 from ingest.contracts import OptionContract, Underlying
 from ingest.errors import BrokerUnreachable
 from ingest.runs import RUN_TYPES, Run, Trigger
-from ingest.sessions import Slot
 from ingest.settings import Settings
 from lake.store import Lake
 

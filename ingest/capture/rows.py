@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
+from ingest.calendar.sessions import Slot
 from ingest.capture.asks import Outcome
 from ingest.contracts import OptionContract, Underlying
-from ingest.sessions import Slot
 
 View = Literal["intraday", "close"]
 DELAYED = (3, 4)

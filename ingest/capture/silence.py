@@ -1,6 +1,6 @@
 """Contracts that never answer: they cost a line for the whole time-out, so they go last and are asked less often."""
 
-from ingest.sessions import Slot
+from ingest.calendar.sessions import Slot
 from lake.reads import Reader
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 
 from ingest.broker import BrokerSession
+from ingest.calendar.sessions import NEW_YORK, Session, Slot
 from ingest.capture.batch import OPTION_TICKS, Batch
 from ingest.capture.fleet import Gateway, Part, SlotObserver, Unobserved, cut, share
 from ingest.capture.modes import UNMEASURED, Holding, Mode, contracts_per_second, mode_of
@@ -14,10 +15,9 @@ from ingest.capture.pacing import Pace, pace_of
 from ingest.capture.rows import View
 from ingest.capture.silence import is_skipped, silent_contracts
 from ingest.contracts import OptionContract, Underlying
+from ingest.discovery.selection import capture_order
 from ingest.errors import UsageError
 from ingest.runs import Run, Trigger
-from ingest.selection import capture_order
-from ingest.sessions import NEW_YORK, Session, Slot
 from ingest.settings import Settings
 from lake.reads import reader
 from lake.store import Lake

@@ -13,7 +13,7 @@ from flows.clock_evidence import (
     require_publishable,
 )
 from flows.maintenance import Site, sweep
-from ingest.sessions import new_york
+from ingest.calendar.sessions import new_york
 from ingest.settings import load
 from lake.store import Lake
 from tests.lake.maintained import CREATED, publish

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.duty.errorlog import error_log, lines_of
+from chainlake.ops.monitoring.errorlog import error_log, lines_of
 from flows.logs import DailyFile
-from tests.flows.duty.conftest import DAY
+from tests.chainlake.ops.monitoring.conftest import DAY
 
 WRITERS, LINES = 4, 300
 WRITER = """

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from flows.markdown import share, table
-from flows.reports import daily_report, slot_report
-from ingest.sessions import session_on
+from flows.reports.markdown import share, table
+from flows.reports.reports import daily_report, slot_report
+from ingest.calendar.sessions import session_on
 from ingest.settings import load
 from lake.store import Lake
 from tests.small_lake import CONTRACTS_A_DAY, FAILED, PASSED, slots_of, small_lake

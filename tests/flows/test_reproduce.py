@@ -16,15 +16,15 @@ import duckdb
 import polars as pl
 import pytest
 
-from flows import show
-from flows.cli import main
+from chainlake.cli import main
+from chainlake.cli.terminal import show
 from flows.maintenance import Site, retire
 from flows.models import MODELLED, build
 from flows.publication import publish
 from flows.reproduce import reproduce
 from flows.steps import Workplace, stage_seeds
+from ingest.calendar.sessions import new_york
 from ingest.errors import UsageError
-from ingest.sessions import new_york
 from ingest.settings import LakeSettings, load
 from lake.duck import connect
 from lake.errors import LakeError

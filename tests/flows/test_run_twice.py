@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from lake.catalog import open_catalog
+from lake.catalog.connection import open_catalog
 from lake.errors import LakeError
-from tests.flows.conftest import CLI, Chainlake
+from tests.commands import CLI, Chainlake
 
 pytestmark = pytest.mark.long
 

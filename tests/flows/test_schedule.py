@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from flows.cli import main
-from flows.sim_gateway import free_port
-from flows.simulation import plan_of, run_plan, with_last_morning
+from chainlake.cli import main
+from chainlake.ops.simulation import plan_of, run_plan, with_last_morning
+from flows.simulated_gateway import free_port
 from flows.steps import Workplace, desk
 from ingest.errors import UsageError
 from ingest.settings import load
-from tests.flows.conftest import SMALL, Chainlake
+from tests.commands import SMALL, Chainlake
 from tests.ingest import storm
 
 Plan = Callable[..., list[dict[str, Any]]]

@@ -4,14 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.underway import name, steps_underway, underway
-from tests.flows.duty.conftest import DAY
+from flows.active_steps import name, steps_underway, underway
+from tests.chainlake.ops.monitoring.conftest import DAY
 
 AT_WORK = """
 import sys
 from datetime import date
 from pathlib import Path
-from flows.underway import underway
+from flows.active_steps import underway
 with underway(Path(sys.argv[1]), "snapshot", date(2026, 11, 20), 3):
     print("at work", flush=True)
     sys.stdin.read()

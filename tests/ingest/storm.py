@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from ingest.broker import BrokerSession, Quote
+from ingest.calendar.sessions import Session, session_on
 from ingest.capture import Ask, CaptureEngine, Outcome
 from ingest.capture.pacing import pace_of
 from ingest.capture.readiness import option_ready, underlying_ready
 from ingest.contracts import OptionContract, Underlying
-from ingest.gateway import GatewayOptions, SimulatedGateway
-from ingest.gateway.instruments import Option
-from ingest.sessions import Session, session_on
 from ingest.settings import Settings, load
+from tws_simulator import GatewayOptions, SimulatedGateway
+from tws_simulator.worlds.instruments import Option
 
 _DAY = session_on(date(2026, 11, 20))
 assert _DAY is not None

@@ -11,21 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from flows.cli.app import app
-from flows.cli.capacity import simulated_counts, timing_of
+from chainlake.cli.app import app
+from chainlake.cli.commands.capacity import simulated_counts, timing_of
 from ingest.broker import BrokerSession
-from ingest.capacity import Case, ContractCounts, Limits, Timing, speed
+from ingest.calendar.sessions import session_on
+from ingest.capacity.estimate import Case, ContractCounts, Limits, Timing, speed
+from ingest.capacity.probe_result import ProbeResult
 from ingest.capture.pacing import PRESETS
 from ingest.contracts import Underlying
-from ingest.discovery import discover
-from ingest.gateway import GatewayOptions, SimulatedGateway
-from ingest.probe_result import ProbeResult
-from ingest.sessions import session_on
+from ingest.discovery.discover import discover
 from ingest.settings import FilterSettings, load
 from lake.reads import reader
 from lake.store import Lake
 from tests.ingest.test_probe import result_of
 from tests.small_lake import CONTRACTS_A_DAY, small_lake
+from tws_simulator import GatewayOptions, SimulatedGateway
 
 DAY = session_on(date(2026, 11, 20))
 assert DAY is not None
@@ -50,7 +50,7 @@ def test_a_hundred_lines_are_25_contracts_a_second_and_45_000_in_half_an_hour() 
 
 @pytest.mark.parametrize(
     ("preset", "a_minute"),
-    # design.md §4.7: requests a minute x contracts each.
+    # design.md 4.7: requests a minute x contracts each.
     [("stage-0", 300), ("stage-1", 540), ("stage-1-approved", 420), ("stage-2", 960), ("stage-3", 1500)],
 )
 def test_presets_count_batches_a_minute(preset: str, a_minute: int) -> None:

@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 
 from ingest.broker import BrokerSession
+from ingest.calendar.sessions import NEW_YORK, next_session, session_on
 from ingest.capture import Ask, CaptureEngine, Pace
 from ingest.capture.readiness import option_ready
 from ingest.capture.snapshot import capture_slot, contract_of
 from ingest.contracts import OptionContract, Underlying
-from ingest.discovery import discover
+from ingest.discovery.discover import discover
 from ingest.errors import BrokerUnreachable, UsageError
-from ingest.gateway import GatewayOptions, SimulatedGateway
-from ingest.open_interest import enrich
-from ingest.sessions import NEW_YORK, next_session, session_on
+from ingest.open_interest.enrichment import enrich
 from ingest.settings import Settings, load
 from lake.errors import OriginMismatch
 from lake.reads import reader
 from lake.store import Lake
+from tws_simulator import GatewayOptions, SimulatedGateway
 
 DAY = session_on(date(2026, 11, 20))
 assert DAY is not None

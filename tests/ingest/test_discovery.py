@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from ingest.broker import BrokerSession
+from ingest.calendar.clock import HostClock
+from ingest.calendar.sessions import Session, next_session, session_on
 from ingest.capture.snapshot import capture_slot
-from ingest.clock import HostClock
 from ingest.contracts import Underlying
-from ingest.discovery import Discovered, Mode, discover, reuse_last_frozen
-from ingest.gateway import GatewayOptions, SimulatedGateway
-from ingest.gateway.instruments import OptionSeries
+from ingest.discovery.discover import Discovered, Mode, discover, reuse_last_frozen
 from ingest.runs import Run
-from ingest.sessions import Session, next_session, session_on
 from ingest.settings import Settings, load
 from lake.reads import reader
 from lake.store import Lake
+from tws_simulator import GatewayOptions, SimulatedGateway
+from tws_simulator.worlds.instruments import OptionSeries
 
 DAY = session_on(date(2026, 11, 19))
 assert DAY is not None

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from flows.cli.options import GivenForBroker
+from chainlake.cli.options import GivenForBroker
 from flows.steps import Desk, Workplace, desk
+from ingest.capacity.probe_result import ProbeResult, store
 from ingest.capture.fleet import Gateway, cut
 from ingest.capture.modes import Holding
 from ingest.contracts import Underlying
 from ingest.errors import BrokerUnreachable, UsageError
-from ingest.gateway import GatewayOptions, SimulatedGateway
-from ingest.probe_result import ProbeResult, store
 from ingest.settings import Settings, load
 from lake.reads import reader
 from lake.store import Lake
 from tests.ingest import storm
+from tws_simulator import GatewayOptions, SimulatedGateway
 
 SYMBOLS = ("AAPL", "MSFT", "NVDA", "AMZN")
 UNIVERSE = tuple(Underlying(symbol) for symbol in SYMBOLS)

@@ -7,8 +7,8 @@ import duckdb
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.freshness import Evidence, described_sessions
-from ingest.sessions import new_york
+from ingest.calendar.sessions import new_york
+from ingest.open_interest.freshness import Evidence, described_sessions
 
 DAY, BEFORE = date(2014, 6, 5), date(2014, 6, 4)
 PUBLISHED = new_york(date(2014, 6, 6), time(4))

@@ -94,7 +94,7 @@ def test_the_command_line_refuses_an_environment_with_both(tmp_path: Path) -> No
     (tmp_path / OTHER / "__init__.py").touch()
     paths = os.pathsep.join((str(tmp_path), str(PROJECT)))
     run = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "--help"],
+        [sys.executable, "-m", "chainlake.cli", "--help"],
         env=os.environ | {"PYTHONPATH": paths},
         capture_output=True,
         text=True,

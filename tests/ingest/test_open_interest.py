@@ -10,18 +10,18 @@ import duckdb
 import pytest
 
 from ingest.broker import BrokerSession
+from ingest.calendar.sessions import Session, new_york, next_session, session_on
 from ingest.capture.snapshot import capture_slot
 from ingest.contracts import Underlying
-from ingest.discovery import discover
+from ingest.discovery.discover import discover
 from ingest.errors import UsageError
-from ingest.gateway import GatewayOptions, SimulatedGateway
-from ingest.gateway.instruments import Option
-from ingest.open_interest import attempts_at, due_at, enrich, is_missing, last_resort, superseded_at
+from ingest.open_interest.enrichment import attempts_at, due_at, enrich, is_missing, last_resort, superseded_at
 from ingest.runs import Run
-from ingest.sessions import Session, new_york, next_session, session_on
 from ingest.settings import Settings, load
 from lake.reads import reader
 from lake.store import Lake
+from tws_simulator import GatewayOptions, SimulatedGateway
+from tws_simulator.worlds.instruments import Option
 
 DAY = session_on(date(2026, 11, 19))
 assert DAY is not None

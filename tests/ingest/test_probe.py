@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from ingest.broker.probe import TimedRequest
+from ingest.calendar.sessions import session_on
+from ingest.capacity.probe import probe, streaming_hold
+from ingest.capacity.probe_result import Latency, ProbeResult, store, stored
 from ingest.contracts import Underlying
 from ingest.errors import BrokerUnreachable, UsageError
-from ingest.gateway import GatewayOptions, SimulatedGateway
-from ingest.probe import probe, streaming_hold
-from ingest.probe_result import Latency, ProbeResult, store, stored
-from ingest.sessions import session_on
 from ingest.settings import Settings, load
+from tws_simulator import GatewayOptions, SimulatedGateway
 
 DAY = session_on(date(2026, 11, 20))
 assert DAY is not None

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from ingest.broker import BrokerSession
+from ingest.calendar.sessions import session_on
+from ingest.capacity.probe_history import QUESTIONS, last_friday, probe_history, sample
 from ingest.capture.snapshot import contract_of
 from ingest.contracts import OptionContract, Underlying
-from ingest.discovery import discover
-from ingest.gateway import GatewayOptions, SimulatedGateway
-from ingest.gateway.instruments import Option
-from ingest.probe_history import QUESTIONS, last_friday, probe_history, sample
-from ingest.sessions import session_on
+from ingest.discovery.discover import discover
 from ingest.settings import Settings, load
 from lake.reads import reader
 from lake.store import Lake
+from tws_simulator import GatewayOptions, SimulatedGateway
+from tws_simulator.worlds.instruments import Option
 
 FRIDAY = session_on(date(2026, 11, 13))
 TODAY = session_on(date(2026, 11, 17))

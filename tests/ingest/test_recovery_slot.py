@@ -17,13 +17,13 @@ from ingest.capture.silence import is_skipped, silent_contracts
 from ingest.capture.snapshot import capture_slot
 from ingest.contracts import OptionContract, Underlying
 from ingest.errors import BrokerUnreachable
-from ingest.gateway import GatewayOptions, SimulatedGateway
 from ingest.runs import Run
 from ingest.settings import Settings, load
 from lake.reads import reader
 from lake.store import TABLE_CONFIGURATION, Lake
 from lake.tables import BY_NAME
 from tests.ingest import storm
+from tws_simulator import GatewayOptions, SimulatedGateway
 
 FIRST = storm.DAY.slots[0]
 

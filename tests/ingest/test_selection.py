@@ -8,8 +8,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.calendar.sessions import session_on
 from ingest.contracts import ChainParameters, OptionContract
-from ingest.selection import (
+from ingest.discovery.selection import (
     candidates,
     capture_order,
     is_monthly,
@@ -18,7 +19,6 @@ from ingest.selection import (
     third_friday,
     wants_expiry,
 )
-from ingest.sessions import session_on
 from ingest.settings import FilterSettings
 
 DAYS = st.dates(date(1995, 1, 1), date(2030, 12, 31))

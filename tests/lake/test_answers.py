@@ -11,11 +11,11 @@ import duckdb
 import polars as pl
 import pytest
 
-from lake.as_of import as_of
-from lake.catalog import SCHEMAS, Limits, open_catalog, write_catalog
+from lake.catalog.as_of import as_of
+from lake.catalog.connection import SCHEMAS, Limits, open_catalog, write_catalog
+from lake.catalog.frames import scan
+from lake.catalog.macros import MACROS
 from lake.duck import load_delta
-from lake.frames import scan
-from lake.macros import MACROS
 from lake.store import Lake
 from lake.tables import PUBLISHED_SCHEMAS, TABLES
 from tests.lake.questions import Questions, Relation, calls_of_macros, literal_of, make_lake, relations

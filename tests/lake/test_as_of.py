@@ -7,12 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from lake.as_of import NEW_YORK, RECORDED, Change, Piece, as_of, changes_of, instant, pieces, query_as_of
-from lake.catalog import Limits
+from lake.catalog.as_of import NEW_YORK, RECORDED, Change, Piece, as_of, changes_of, instant, pieces, query_as_of
+from lake.catalog.connection import Limits
 from lake.errors import LakeError, QueryRefused
+from lake.maintenance.vacuum import kept_versions
 from lake.store import Lake
 from lake.tables import BY_NAME, TABLES
-from lake.vacuum import kept_versions
 from tests.lake.conftest import ObjectStore
 from tests.lake.maintained import publish
 from tests.models.rows import Day, contract

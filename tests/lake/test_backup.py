@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from lake.backup import back_up
 from lake.duck import connect
 from lake.errors import LakeError
-from lake.lock import MaintainerBusy, maintainer
+from lake.maintenance.backup import back_up
+from lake.maintenance.lock import MaintainerBusy, maintainer
 from lake.store import Lake
 from tests.lake.test_evolution import NAME, error_row
 

@@ -17,19 +17,19 @@ import pytest
 
 from flows.models import build
 from ingest.broker import BrokerSession
+from ingest.calendar.sessions import Session, next_session, session_on
 from ingest.capture.fleet import Unobserved
 from ingest.capture.snapshot import capture_slot
 from ingest.contracts import Underlying
-from ingest.discovery import discover
-from ingest.gateway import GatewayOptions, SimulatedGateway
-from ingest.open_interest import enrich
+from ingest.discovery.discover import discover
+from ingest.open_interest.enrichment import enrich
 from ingest.runs import Run
-from ingest.sessions import Session, next_session, session_on
 from ingest.settings import Settings, load
 from lake.reads import reader
 from lake.store import Lake
 from tests.lake.conftest import ObjectStore
 from tests.models.rows import CREATED, LATER, write_seeds
+from tws_simulator import GatewayOptions, SimulatedGateway
 
 _DAY = session_on(date(2026, 11, 19))
 assert _DAY is not None

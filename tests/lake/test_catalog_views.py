@@ -14,13 +14,13 @@ import pytest
 import yaml
 from deltalake import write_deltalake
 
-from flows.cli import main
-from ingest.discovery import store_session
-from ingest.sessions import session_on
-from lake.catalog import CATALOG_FILE, Limits, files_read, open_catalog, read, write_catalog
+from chainlake.cli import main
+from ingest.calendar.sessions import session_on
+from ingest.discovery.discover import store_session
+from lake.catalog.connection import CATALOG_FILE, Limits, files_read, open_catalog, read, write_catalog
+from lake.catalog.macros import MACROS, TABLE_MACROS
 from lake.duck import load_delta
 from lake.errors import QueryRefused
-from lake.macros import MACROS, TABLE_MACROS
 from lake.store import Lake
 from tests.small_lake import FAILED, PASSED, small_lake
 

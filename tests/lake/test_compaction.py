@@ -20,18 +20,18 @@ from deltalake import DeltaTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.cli.app import main
+from chainlake.cli.app import main
 from flows.maintenance import Site
 from flows.maintenance import compact as compact_step
 from ingest.settings import load
-from lake.compaction import COMPACTED, RowsDiffer, compact, due, prove_last, undo
 from lake.duck import connect
-from lake.lock import MaintainerBusy, maintainer
+from lake.maintenance.compaction import COMPACTED, RowsDiffer, compact, due, prove_last, undo
+from lake.maintenance.lock import MaintainerBusy, maintainer
+from lake.maintenance.retention import Cutoffs, expired, retire
+from lake.maintenance.vacuum import tidy_log, vacuum
 from lake.reads import reader
-from lake.retention import Cutoffs, expired, retire
 from lake.store import Lake
 from lake.tables import OPEN_INTEREST
-from lake.vacuum import tidy_log, vacuum
 from tests.lake.conftest import ObjectStore
 from tests.lake.maintained import (
     HOT_FROM,
@@ -51,7 +51,7 @@ from tests.lake.maintained import (
 )
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["lake.compaction", "lake.lock", "tests.lake.maintained"])
+processes.set_forkserver_preload(["lake.maintenance.compaction", "lake.maintenance.lock", "tests.lake.maintained"])
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +268,7 @@ def foreign_compaction(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Double the rows: ours and a foreign OPTIMIZE on one snapshot."""
     behind = Elsewhere(lake, monkeypatch)
     partitions = due(lake, TODAY, HOT_FROM)
-    monkeypatch.setattr("lake.compaction.prove_last", lambda lake, name: setattr(behind, "armed", True))
+    monkeypatch.setattr("lake.maintenance.compaction.prove_last", lambda lake, name: setattr(behind, "armed", True))
     with maintainer(lake, "compact") as hold:
         list(compact(lake, partitions, hold))
 
@@ -291,8 +291,8 @@ def test_a_doubling_that_others_have_built_on_is_named_with_the_command_that_und
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, duck: duckdb.DuckDBPyConnection
 ) -> None:
     lake = with_days(tmp_path, RECENT)
-    monkeypatch.setattr("lake.compaction.prove", lambda *_: None)
-    monkeypatch.setattr("lake.compaction.prove_by_reading", lambda *_: None)
+    monkeypatch.setattr("lake.maintenance.compaction.prove", lambda *_: None)
+    monkeypatch.setattr("lake.maintenance.compaction.prove_by_reading", lambda *_: None)
     before = content(lake)
     foreign_compaction(lake, monkeypatch)  # the maintainer dies before its proof
     monkeypatch.undo()

@@ -17,12 +17,12 @@ import pytest
 
 from flows.models import build
 from lake import storage
-from lake.catalog import open_catalog
-from lake.compaction import compact, due
+from lake.catalog.connection import open_catalog
 from lake.duck import connect
-from lake.lock import MaintainerBusy, maintainer
+from lake.maintenance.compaction import compact, due
+from lake.maintenance.lock import MaintainerBusy, maintainer
+from lake.maintenance.vacuum import tidy_log
 from lake.store import Lake
-from lake.vacuum import tidy_log
 from tests.lake.conftest import ObjectStore
 from tests.lake.maintained import CREATED, HOT_FROM, OLD, RECENT, TABLE, TODAY, append, bare_lake
 from tests.models.rows import LATER, Day, contract, write_seeds

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from flows.publication import publish
-from lake.as_of import query_as_of
-from lake.catalog import CATALOG_FILE, Limits, open_catalog, read
+from lake.catalog.as_of import query_as_of
+from lake.catalog.connection import CATALOG_FILE, Limits, open_catalog, read
 from lake.duck import connect, load_delta
 from lake.store import Lake
 from tests.models.chains import black_scholes

@@ -19,11 +19,11 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from lake.compaction import compact, due
 from lake.duck import connect
-from lake.lock import maintainer
+from lake.maintenance.compaction import compact, due
+from lake.maintenance.lock import maintainer
+from lake.maintenance.vacuum import tidy_log, vacuum
 from lake.store import Lake
-from lake.vacuum import tidy_log, vacuum
 from tests.lake.maintained import HOT_FROM, NOW, OLD, RECENT, TABLE, TODAY, append, bare_lake, counts, keys, new_lake
 
 SEED = int(os.environ.get("CHAINLAKE_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
@@ -34,7 +34,9 @@ READY_S, LOG_DAYS = 300, 61
 PATIENCE_S, DBT_PATIENCE_S = 600 + 10 * LONG, 600 + 100 * DBT
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["lake.compaction", "lake.lock", "lake.vacuum", "tests.lake.maintained"])
+processes.set_forkserver_preload(
+    ["lake.maintenance.compaction", "lake.maintenance.lock", "lake.maintenance.vacuum", "tests.lake.maintained"]
+)
 
 
 # -- who is killed -----------------------------------------------------------------------------------------------------

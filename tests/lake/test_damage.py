@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from lake.catalog import open_catalog
+from lake.catalog.connection import open_catalog
 from lake.duck import connect
 from lake.store import Lake
 from tests.lake.maintained import TABLE, append, row, with_days
@@ -26,7 +26,7 @@ def conids(lake: Lake) -> list[int]:
 
 
 def chainlake(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flows.cli", *arguments]
+    command = [sys.executable, "-m", "chainlake.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli.app import app
+from chainlake.cli.app import app
 from flows.maintenance import Site, watch_disk
 from ingest.settings import load
-from lake.disk import usage
+from lake.maintenance.disk import usage
 from lake.reads import reader
 from tests.lake.maintained import NOW, new_lake
 

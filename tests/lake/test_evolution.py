@@ -10,8 +10,8 @@ from deltalake import DeltaTable, write_deltalake
 
 from lake.duck import connect
 from lake.errors import LakeError, NewerSchema
-from lake.evolution import changed_types, migrate, upgrade
-from lake.lock import maintainer
+from lake.maintenance.evolution import changed_types, migrate, upgrade
+from lake.maintenance.lock import maintainer
 from lake.store import Lake
 from lake.tables import BY_NAME, SCHEMA_VERSION, TABLES
 

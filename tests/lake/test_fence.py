@@ -8,11 +8,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from lake.catalog import Limits, open_catalog, read
+from lake.catalog.connection import Limits, open_catalog, read
+from lake.catalog.fence import reading_statement
+from lake.catalog.functions import FUNCTIONS, TABLE_FUNCTIONS
+from lake.catalog.macros import MACROS
 from lake.errors import QueryRefused
-from lake.fence import reading_statement
-from lake.functions import FUNCTIONS, TABLE_FUNCTIONS
-from lake.macros import MACROS
 from lake.store import Lake
 from tests.small_lake import small_lake
 

@@ -7,12 +7,12 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from ingest.discovery import store_session
-from ingest.sessions import session_on
-from lake.catalog import CATALOG_FILE, write_catalog
+from ingest.calendar.sessions import session_on
+from ingest.discovery.discover import store_session
+from lake.catalog.connection import CATALOG_FILE, write_catalog
+from lake.catalog.frames import ROOT_VARIABLE, scan
 from lake.duck import load_delta, open_root
 from lake.errors import LakeError, LakeMissing
-from lake.frames import ROOT_VARIABLE, scan
 from lake.storage import read_object
 from lake.store import Lake
 from tests.lake.conftest import SECRET, ObjectStore

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from lake.catalog import Limits, files_read, open_catalog, read
-from lake.compaction import compact, due
+from lake.catalog.connection import Limits, files_read, open_catalog, read
 from lake.duck import connect
 from lake.errors import QueryRefused
-from lake.lock import maintainer
+from lake.maintenance.compaction import compact, due
+from lake.maintenance.lock import maintainer
 from lake.store import Lake
 from tests.lake.maintained import new_lake
 
@@ -127,7 +127,7 @@ def test_the_greatest_value_of_a_column_that_the_file_does_not_hold_is_null(
 
 
 def test_a_fault_of_duckdb_itself_is_one_line(lake: Lake) -> None:
-    """When a newer DuckDB answers this, `lake.live` need not switch its optimizer off."""
+    """When a newer DuckDB answers this, `lake.catalog.live` need not switch its optimizer off."""
     with duckdb.connect() as connection:
         (file, *_) = (Path(lake.uri(TABLE)) / f"trade_date={DAYS[0]}").iterdir()
         connection.execute(f"CREATE VIEW days AS FROM read_parquet(['{file}'], hive_partitioning = true)")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lake.lock import LeaseLost, MaintainerBusy, maintainer
+from lake.maintenance.lock import LeaseLost, MaintainerBusy, maintainer
 from lake.store import Lake
 from tests.lake.conftest import ObjectStore
 from tests.lake.maintained import new_lake
@@ -116,7 +116,7 @@ class TestInAnObjectStore:
         self, lake: Lake, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # A host that stood still, for a minute: its renewals come too late.
-        monkeypatch.setattr("lake.lock._Lease.keep", lambda lease: None)
+        monkeypatch.setattr("lake.maintenance.lock._Lease.keep", lambda lease: None)
         with maintainer(lake, "compact", 0.5) as slow:
             slow.require()
             time.sleep(0.6)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lake.maintenance.vacuum import tidy_log
 from lake.store import Lake
 from lake.tables import OPEN_INTEREST, TABLES, Table
-from lake.vacuum import tidy_log
 from tests.lake.maintained import TABLE, append, new_lake
 
 DAY = date(2026, 11, 19)

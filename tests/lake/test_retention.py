@@ -12,7 +12,7 @@ import pytest
 from flows.clock_evidence import ClockRefused
 from flows.maintenance import Site, retire
 from ingest.settings import load
-from lake.lock import MaintainerBusy, maintainer
+from lake.maintenance.lock import MaintainerBusy, maintainer
 from lake.reads import reader
 from lake.store import Lake
 from tests.lake.maintained import NOW, TODAY, content, new_lake, publish

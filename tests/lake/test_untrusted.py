@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from lake.as_of import query_as_of
-from lake.catalog import Limits, query
+from lake.catalog.as_of import query_as_of
+from lake.catalog.connection import Limits, query
+from lake.catalog.untrusted import Question, answer
 from lake.errors import LakeError, LakeMissing, QueryRefused
 from lake.store import Lake
-from lake.untrusted import Question, answer
 from tests.small_lake import PASSED, small_lake
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -10,11 +10,11 @@ import pytest
 from flows.maintenance import Site, sweep
 from ingest.errors import UsageError
 from ingest.settings import load
-from lake.compaction import compact, due
 from lake.errors import LakeError
-from lake.lock import maintainer
+from lake.maintenance.compaction import compact, due
+from lake.maintenance.lock import maintainer
+from lake.maintenance.vacuum import kept_versions, tidy_log, vacuum
 from lake.store import Lake
-from lake.vacuum import kept_versions, tidy_log, vacuum
 from tests.lake.maintained import HOT_FROM, NOW, OLD, RECENT, TABLE, TODAY, append, content, publish, with_days
 
 HORIZON = NOW - timedelta(days=60)

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from ingest.gateway import pricing
-from ingest.sessions import Session
+from ingest.calendar.sessions import Session
 from lake.store import Lake
 from lake.tables import BY_NAME
+from option_pricing import black_scholes as pricing
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ingest.sessions import Session, session_on
+from ingest.calendar.sessions import Session, session_on
 from tests.models import chains
 
 PLANTED, NOISY = date(2014, 6, 11), date(2014, 6, 12)

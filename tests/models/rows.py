@@ -6,7 +6,7 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
-from ingest.sessions import UTC, Slot, new_york, session_on
+from ingest.calendar.sessions import UTC, Slot, new_york, session_on
 from lake.store import Lake
 
 Row = dict[str, Any]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flows.models import MODELLED, BuildResult
-from ingest.sessions import UTC
+from ingest.calendar.sessions import UTC
 from tests.models.conftest import SmallLake
 from tests.models.rows import Row, contract
 
@@ -75,7 +75,7 @@ def chainlake(lake: SmallLake, *arguments: str) -> subprocess.CompletedProcess[s
         "CHAINLAKE_REFERENCE__CORPORATE_ACTIONS": str(lake.seeds / "corporate_actions.csv"),
         "CHAINLAKE_UNIVERSE__FILE": str(lake.seeds / "universe.csv"),
     }
-    command = [sys.executable, "-m", "flows.cli", *arguments]
+    command = [sys.executable, "-m", "chainlake.cli", *arguments]
     return subprocess.run(
         command, cwd=lake.folder, env=environment, capture_output=True, text=True, timeout=200, check=False
     )

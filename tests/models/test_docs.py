@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lake.dbt_sources import SQL_TYPES
+from lake.dbt.sources import SQL_TYPES
 from lake.tables import TABLES
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -13,8 +13,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from ingest.freshness import Evidence, described_sessions
-from ingest.sessions import next_session
+from ingest.calendar.sessions import next_session
+from ingest.open_interest.freshness import Evidence, described_sessions
 from tests.models.conftest import SmallLake
 from tests.models.rows import Row, contract
 

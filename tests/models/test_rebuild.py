@@ -13,7 +13,7 @@ from flows.clock_evidence import ClockRefused
 from flows.maintenance import Site, retire
 from flows.models import MODELLED, BuildResult
 from flows.steps import RawRetired, Rollup, Workplace, require_raw, rollup
-from ingest.sessions import UTC
+from ingest.calendar.sessions import UTC
 from ingest.settings import Settings, load
 from lake.reads import reader
 from tests.models.conftest import SmallLake

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flows.models import MODELLED, BuildResult
-from ingest.sessions import UTC
+from ingest.calendar.sessions import UTC
 from tests.models.conftest import SmallLake
 from tests.models.rows import Row, contract
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import yaml
 
-from lake.dbt_sources import ERROR_AFTER, LOADED_AT, SOURCES_FILE, WARN_AFTER, sources_yaml
+from lake.dbt.sources import ERROR_AFTER, LOADED_AT, SOURCES_FILE, WARN_AFTER, sources_yaml
 from lake.tables import TABLES
 
 
 def test_the_checked_in_sources_are_current() -> None:
-    assert SOURCES_FILE.read_text(encoding="utf-8") == sources_yaml(), "run `python -m lake.dbt_sources`"
+    assert SOURCES_FILE.read_text(encoding="utf-8") == sources_yaml(), "run `python -m lake.dbt.sources`"
 
 
 def test_every_table_and_column_is_a_source() -> None:

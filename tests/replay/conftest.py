@@ -24,7 +24,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Demo:
             files = [argument for name in names for argument in ("--replay", str(shared_data / "replay" / name))]
             more = ["--all-contracts"] if all_contracts else []
             done = subprocess.run(
-                [sys.executable, "-m", "flows.cli", "demo", "--json", "--lake", str(place / "lake"), *files, *more],
+                [sys.executable, "-m", "chainlake.cli", "demo", "--json", "--lake", str(place / "lake"), *files, *more],
                 cwd=place,
                 env={**os.environ, "CHAINLAKE_FILTERS__MONEYNESS_PCT": moneyness},
                 capture_output=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lake.catalog import open_catalog
+from lake.catalog.connection import open_catalog
 from tests.replay.conftest import Demo
 from tests.replay.recorded import recorded
 

@@ -7,13 +7,13 @@ import duckdb
 import pytest
 
 from flows.steps import Workplace, desk
+from ingest.calendar.sessions import session_on
 from ingest.contracts import Underlying
-from ingest.gateway import GatewayOptions, SimulatedGateway
-from ingest.sessions import session_on
 from ingest.settings import load
-from lake.catalog import open_catalog
+from lake.catalog.connection import open_catalog
 from tests.replay.conftest import Demo
 from tests.replay.recorded import recorded
+from tws_simulator import GatewayOptions, SimulatedGateway
 
 pytestmark = pytest.mark.long
 

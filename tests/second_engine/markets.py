@@ -13,7 +13,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ingest.sessions import Session, Slot, new_york, session_on, sessions_between
+from ingest.calendar.sessions import Session, Slot, new_york, session_on, sessions_between
 from tests.models.rows import LATER, QUOTED, Row, contract
 from tests.second_engine.staging import CLOSE_DEADLINE
 

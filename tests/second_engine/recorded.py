@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ingest.sessions import Session, new_york, previous_session, session_on
+from ingest.calendar.sessions import Session, new_york, previous_session, session_on
 from tests.models.rows import CREATED, QUOTED, Row
 from tests.second_engine.markets import session_rows
 from tests.second_engine.staging import CLOSE_DEADLINE

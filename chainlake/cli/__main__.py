@@ -1,0 +1,5 @@
+"""``python -m chainlake.cli``."""
+
+from chainlake.cli.app import main
+
+main()

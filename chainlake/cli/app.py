@@ -1,0 +1,64 @@
+"""The application: its commands, and how failures become one line and an exit code."""
+
+import sys
+
+import typer
+
+from chainlake.cli.commands import capacity, capture, doctor, gateway, maintenance, ops, schedule, start, stored
+from chainlake.cli.commands import gate as ladder
+from chainlake.cli.commands import lake_life as upkeep
+from chainlake.cli.commands import probe_history as probe
+from chainlake.cli.commands import quality as duty
+from chainlake.cli.terminal import show
+from flows.models import InputRefused, ModelError
+from ingest.errors import ChainlakeError, UsageError
+from lake.errors import LakeError, LakeMissing, NewerSchema, OriginMismatch, QueryRefused
+
+USAGE = (InputRefused, LakeMissing, NewerSchema, OriginMismatch, QueryRefused)
+
+app = typer.Typer(
+    name="chainlake",
+    help="Records the option chain that Interactive Brokers shows today, because nobody sells it tomorrow.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (
+    start,
+    gateway,
+    capture,
+    stored,
+    capacity,
+    probe,
+    maintenance,
+    upkeep,
+    duty,
+    ladder,
+    doctor,
+    schedule,
+    ops,
+):
+    module.register(app)
+
+
+def main() -> None:
+    """Entry point of the console script. Exit codes: 0 done, 1 failure, 2 wrong usage, 3 broker not reached."""
+    try:
+        app()
+    except ChainlakeError as error:
+        fail(str(error), error.exit_code)
+    except USAGE as error:
+        fail(str(error), UsageError.exit_code)
+    except (LakeError, ModelError) as error:
+        fail(str(error), 1)
+    except OSError as error:
+        # A full disk, a folder without write permission, a file that vanished: the message names the file.
+        fail(f"{error}: nothing that was committed is lost; fix it and run the same command again", 1)
+    except KeyboardInterrupt:
+        fail("stopped; run the same command again to go on", 130)
+
+
+def fail(message: str, code: int) -> None:
+    """Say what was wrong in one line and exit with `code`."""
+    show.err.print(f"[bold red]chainlake:[/] {' '.join(message.split())}", soft_wrap=True, markup=True)
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""The commands, a module per group. Only `chainlake.cli.app` imports them."""

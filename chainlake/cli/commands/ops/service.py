@@ -1,0 +1,151 @@
+"""``chainlake serve``, and ``ops bootstrap | lacks | rehearse``: Prefect for those who do not want to know it."""
+
+import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from chainlake.cli import options as o
+from chainlake.cli.commands.ops import ops
+from chainlake.cli.terminal import show
+from chainlake.cli.terminal.progress import status
+from chainlake.ops.incidents.alerts import Channel
+from flows.prefect_environment import API_URL, prefect_environment
+from flows.repair import lacks
+from flows.simulated_gateway import free_port
+from flows.steps import Workplace
+from flows.timetable import plan
+from ingest.errors import UsageError
+from ingest.settings import load
+from ingest.universe import choose, read_universe, write_universe
+from lake.store import Lake
+
+REHEARSAL_LAKE = "data/rehearsal"
+
+
+def prepare(state: Path) -> str:
+    """Set what the environment does not say, before Prefect is imported, and give the URL of the server."""
+    for name, value in prefect_environment(state, os.environ.get("PREFECT_API_URL", API_URL)).items():
+        os.environ.setdefault(name, value)
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
+    return os.environ["PREFECT_API_URL"]
+
+
+@o.command
+def serve(given: o.Given) -> None:
+    """Run everything from this one process: Prefect's server (where none answers), schedules and flows.
+
+    The server is on loopback, at PREFECT_API_URL (default http://127.0.0.1:4200/api). Ctrl-C, or SIGTERM, ends it.
+    """
+    settings = given.settings()
+    api_url = prepare(Path(settings.state.dir))
+    # Takes three seconds to import.
+    from flows.prefect import service
+
+    show.line(f"Prefect's page is {api_url.removesuffix('/api')}; Ctrl-C ends the service")
+    o.run(lambda: service.serve(settings, Channel.from_environment(), api_url, show.line))
+
+
+@ops.command("bootstrap")
+@o.command
+def bootstrap_(given: o.Given, dry_run: o.DryRunOption = False) -> None:
+    """Bring a Prefect server up to date: work pool, deployments, alert blocks, automations. May be repeated."""
+    settings = given.settings()
+    api_url = prepare(Path(settings.state.dir))
+    if dry_run:
+        show.line(f"would make or renew the work pool, deployments, blocks and automations at {api_url}")
+        return
+    from flows.prefect import bootstrap, service
+
+    async def work() -> bootstrap.Made:
+        await service.require(api_url)
+        return await bootstrap.bootstrap(settings, Channel.from_environment())
+
+    made = o.run(work)
+
+    def tell() -> None:
+        for line in made.lines:
+            show.line(line)
+
+    o.print_result(list(made.lines), given.json, tell)
+
+
+@ops.command("lacks")
+@o.command
+def lacks_(given: o.Given, date: o.DateOption = "today") -> None:
+    """Say what a recorded day lacks, and what can still be had of it (the flow `repair` gets that). Exits 1 if any."""
+    settings = given.settings()
+    session = o.session_from(date)
+    found = lacks(Workplace.prepare(settings), Lake.open(settings.lake.root), session, datetime.now(UTC))
+    rows = [{"what": each.label, "contracts": each.missing, "until": each.until, "gone": each.gone} for each in found]
+
+    def tell() -> None:
+        if rows:
+            show.table(pl.DataFrame(rows, infer_schema_length=None), f"what {session.trade_date} lacks")
+        else:
+            show.line(f"nothing of {session.trade_date} is missing")
+
+    o.print_result(rows, given.json, tell)
+    if found:
+        raise typer.Exit(1)
+
+
+@ops.command("rehearse")
+@o.command
+def rehearse_(
+    given: o.Given,
+    date: Annotated[str, typer.Option("--date", help="First New York day, YYYY-MM-DD.")] = "2026-11-27",
+    days: Annotated[int, typer.Option(min=1, max=31, help="So many calendar days.")] = 1,
+    symbols: Annotated[str, typer.Option("--symbols", help="Underlyings, comma-separated.")] = "AAPL,MSFT",
+    until: Annotated[
+        str | None, typer.Option("--until", help="Leave out what is due later, New York: '2026-11-30 09:10'.")
+    ] = None,
+    skip_idle: Annotated[
+        bool, typer.Option("--skip-idle", help="Leave out days on which nothing is planned, such as holidays.")
+    ] = False,
+    speed: Annotated[float, typer.Option(min=1, max=120, help="Market seconds a second.")] = 60,
+) -> None:
+    """Let a real Prefect server and worker run days of the schedule in minutes, against a simulated gateway.
+
+    The lake is data/rehearsal unless --lake names another; state goes beside it. Exits 1 when a run failed.
+    """
+    lake = given.lake or REHEARSAL_LAKE
+    # For the worker's processes too.
+    os.environ.update({"CHAINLAKE_LAKE__ROOT": lake, "CHAINLAKE_STATE__DIR": f"{lake}-state"})
+    if given.config:
+        os.environ["CHAINLAKE_CONFIG"] = str(given.config.resolve())
+    settings = replace(given, lake=lake).settings()
+    chosen = o.symbols_from(symbols)
+    first = o.date_from("--date", date)
+    calendar = [first + timedelta(days=k) for k in range(days)]
+    played = [day for day in calendar if not skip_idle or plan(day, settings)]
+    if not played:
+        raise UsageError(f"nothing is planned on {first}, or on the {days} days from it: choose other days")
+    end = o.instant_from("--until", until) if until else None
+    write_universe(choose(read_universe(settings.universe.file), chosen), Path(settings.state.dir) / "universe.csv")
+    os.environ["CHAINLAKE_UNIVERSE__FILE"] = str((Path(settings.state.dir) / "universe.csv").resolve())
+    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{free_port()}/api"
+    api_url = prepare(Path(settings.state.dir))
+    from flows.prefect import rehearsal
+
+    if not given.json:
+        show.line(f"Prefect's page is {api_url.removesuffix('/api')} until the rehearsal ends")
+    with status("rehearsal") as say:
+        runs = o.run(lambda: rehearsal.rehearse(load(), played, chosen, speed, api_url, say, end))
+    rows = [
+        {"run": run.name, "state": run.state_name, "seconds": round(run.total_run_time.total_seconds(), 1)}
+        | {"message": run.state.message if run.state else None}
+        for run in runs
+    ]
+    o.print_result(rows, given.json, lambda: show.table(pl.DataFrame(rows, infer_schema_length=None), most=len(rows)))
+    if any(run.state_type not in rehearsal.GOOD for run in runs):
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add `serve` beside the group."""
+    app.command()(serve)

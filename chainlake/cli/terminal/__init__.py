@@ -1,0 +1,1 @@
+"""What a person sees on the terminal: tables, notes, progress, results. Only `chainlake.cli` imports it."""

@@ -1,0 +1,4 @@
+"""Incidents, and the alerts that go out for them: each breach is opened, told and closed once.
+
+`causes` lists everything that can be wrong.
+"""

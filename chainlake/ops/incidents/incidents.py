@@ -1,0 +1,320 @@
+"""Incidents: each breach is opened once, told once, closed once, and stands in ``TODO.now.md`` in between.
+
+``ops/incidents`` holds one row a change (opened, acknowledged, closed), appended exactly once under the application id
+``incident/<cause>/<trade_date>``, so that of two looks at once one opens. Where the lake cannot be written, a breach
+waits in the state folder until it can be.
+"""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from chainlake.ops.incidents import todo
+from chainlake.ops.incidents.alerts import Channel
+from chainlake.ops.incidents.causes import Breach, Key, OpenIncident, runbook, with_next_step
+from chainlake.ops.incidents.outbox import Outbox
+from ingest.calendar.sessions import NEW_YORK
+from ingest.errors import UsageError
+from ingest.runs import new_ingest_id
+from lake.reads import Reader, reader
+from lake.storage import write_object
+from lake.store import Lake
+
+__all__ = [
+    "Breach",
+    "OpenIncident",
+    "Settled",
+    "acknowledge",
+    "close",
+    "history",
+    "open_changes",
+    "open_incidents",
+    "report",
+    "settle",
+]
+
+log = structlog.get_logger(__name__)
+
+TABLE = "ops/incidents"
+IN_ORDER = "true order by changed_at, incident_id, position(state in 'opened acknowledged closed')"
+# How a person's closing begins: what was found is then not opened again.
+CLOSED_BY = "closed by "
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a look came to: incidents opened and closed by it, all that are open now, alerts that still wait."""
+
+    opened: tuple[OpenIncident, ...]
+    closed: tuple[OpenIncident, ...]
+    still_open: tuple[OpenIncident, ...]
+    undelivered: int
+
+
+def settle(
+    lake: Lake, state: Path, found: Sequence[Breach], examined: Collection[Key], now: datetime, channel: Channel
+) -> Settled:
+    """Open what was found, close what was examined and not found, tell of both, and write ``TODO.now.md`` again.
+
+    Waits for another process of this host that does the same. Raises LakeError when ops/incidents cannot be read.
+    """
+    box = Outbox(state)
+    with box.locked(), reader(lake) as reads:
+        late = _unrecorded(state)
+        breaches = {breach.key: breach for breach in (*late, *found)}
+        past = reads.rows(TABLE, IN_ORDER)
+        known = {incident.key: incident for incident in _open(past)}
+        put_away = {_key(row) for row in past if row["state"] == "closed" and row["detail"].startswith(CLOSED_BY)}
+        opened, unwritten = [], []
+        for breach in breaches.values():
+            if breach.key not in known and breach.key not in put_away:
+                fresh = _opened(breach, now)
+                try:
+                    if _open_one(lake, box, channel, past, fresh):
+                        opened.append(fresh)
+                except Exception as error:  # whatever keeps the lake from being written, people are to be told
+                    log.error("incident_not_recorded", cause=breach.cause, error=str(error))
+                    _alert(box, channel, fresh)
+                    unwritten.append(breach)
+        _keep_unrecorded(state, unwritten)
+        wanted = {breach.key for breach in found}
+        closed = [
+            incident
+            for key, incident in known.items()
+            if key in set(examined) - wanted and _close_one(lake, box, channel, past, incident, now)
+        ]
+        left = open_changes(reads)
+        shown = [_refreshed(incident, breaches.get(incident.key)) for incident in left]
+        todo.write(state, [*shown, *(_opened(breach, now) for breach in unwritten)])
+        undelivered = box.deliver(channel, now)
+    return Settled(tuple(opened), tuple(closed), tuple(left), undelivered)
+
+
+def report(lake_root: str | Path, state: Path, breach: Breach, now: datetime, channel: Channel) -> Settled:
+    """Open an incident for one breach, from where nothing else may fail: a failure hook.
+
+    Without a lake, or when it cannot be read or written, the breach is told, stands in ``TODO.now.md``, and is put into
+    the lake by the next look. It never raises for the lake's sake.
+    """
+    try:
+        return settle(Lake.open(lake_root), state, [breach], (), now, channel)
+    except Exception as error:  # the lake may be missing, damaged or out of reach: no reason to keep silent
+        log.warning("incident_without_lake", cause=breach.cause, error=" ".join(str(error).split()))
+    box = Outbox(state)
+    with box.locked():
+        waiting = {each.key: each for each in (*_unrecorded(state), breach)}
+        _keep_unrecorded(state, list(waiting.values()))
+        fresh = _opened(breach, now)
+        _alert(box, channel, fresh)
+        todo.write(state, [_opened(each, now) for each in waiting.values()])
+        return Settled((fresh,), (), (fresh,), box.deliver(channel, now))
+
+
+def open_changes(reads: Reader) -> list[OpenIncident]:
+    """What is open, as `open_incidents`, over a connection that is there."""
+    return _open(reads.rows(TABLE, IN_ORDER))
+
+
+def open_incidents(lake: Lake) -> list[OpenIncident]:
+    """What is open, severe ones first, then the oldest."""
+    return _open(_changes(lake))
+
+
+def history(lake: Lake) -> list[dict[str, Any]]:
+    """Every change of every incident in the columns of ops/incidents, oldest first."""
+    return _changes(lake)
+
+
+def acknowledge(lake: Lake, state: Path, incident_id: str, who: str, now: datetime) -> OpenIncident:
+    """Note that `who` has taken an incident. It stays in ``TODO.now.md``, marked. Raises UsageError for no such one.
+
+    `incident_id` may be cut short as long as it names one open incident.
+    """
+    with Outbox(state).locked():
+        past = _changes(lake)
+        incident = _named(_open(past), incident_id)
+        # False: another host has changed it meanwhile, and it is looked at anew.
+        while incident.acknowledged_at is None and not _append(lake, past, incident, "acknowledged", now, f"by {who}"):
+            past = _changes(lake)
+            incident = _named(_open(past), incident_id)
+        left = _open(_changes(lake))
+        todo.write(state, left)
+        return next((each for each in left if each.incident_id == incident.incident_id), incident)
+
+
+def close(
+    lake: Lake, state: Path, incident_id: str, who: str, why: str, now: datetime, channel: Channel
+) -> OpenIncident:
+    """Close an incident that no look will ever find mended, such as a missed slot; `why` is kept and told.
+
+    It is not opened again for its trade date, whatever a look finds. Raises UsageError for no such incident.
+    """
+    box = Outbox(state)
+    with box.locked():
+        past = _changes(lake)
+        incident = _named(_open(past), incident_id)
+        _close_one(lake, box, channel, past, incident, now, f"{CLOSED_BY}{who}: {why}")
+        todo.write(state, _open(_changes(lake)))
+        box.deliver(channel, now)
+        return incident
+
+
+# -- ops/incidents -----------------------------------------------------------------------------------------------------
+
+
+def _changes(lake: Lake) -> list[dict[str, Any]]:
+    with reader(lake) as reads:
+        return reads.rows(TABLE, IN_ORDER)
+
+
+def _open(changes: Sequence[dict[str, Any]]) -> list[OpenIncident]:
+    found: dict[str, OpenIncident] = {}
+    over = {row["incident_id"] for row in changes if row["state"] == "closed"}
+    for row in changes:
+        if row["state"] == "opened" and row["incident_id"] not in over:
+            found[row["incident_id"]] = OpenIncident(
+                row["incident_id"], row["cause"], row["trade_date"], row["severity"], row["detail"], row["changed_at"]
+            )
+    for row in changes:
+        if row["state"] == "acknowledged" and (incident := found.get(row["incident_id"])):
+            taken = {"acknowledged_at": row["changed_at"], "acknowledged_by": (row["detail"] or "").removeprefix("by ")}
+            found[row["incident_id"]] = OpenIncident(**{**asdict(incident), **taken})
+    return sorted(found.values(), key=lambda each: (each.severity != "severe", each.opened_at, each.cause))
+
+
+def _append(
+    lake: Lake, past: Sequence[dict[str, Any]], incident: OpenIncident, state: str, now: datetime, detail: str
+) -> bool:
+    """Append one change; False when another process has made one first."""
+    row = {
+        "trade_date": incident.trade_date,
+        "incident_id": incident.incident_id,
+        "state": state,
+        "cause": incident.cause,
+        "severity": incident.severity,
+        "detail": detail,
+        "changed_at": now,
+    }
+    so_far = sum(_key(change) == incident.key for change in past)
+    return lake.append(TABLE, [row], f"incident/{incident.cause}/{incident.trade_date}", so_far + 1)
+
+
+def _open_one(
+    lake: Lake, box: Outbox, channel: Channel, past: Sequence[dict[str, Any]], incident: OpenIncident
+) -> bool:
+    # The alert is written down first: a crash after it loses nothing, and what another host tells is withdrawn.
+    posted = _alert(box, channel, incident, already=_was_opened(past, incident.key))
+    if _append(lake, past, incident, "opened", incident.opened_at, incident.detail):
+        return True
+    if posted:
+        box.withdraw(_message_id(incident.key, "opened"))
+    return False
+
+
+def _close_one(
+    lake: Lake,
+    box: Outbox,
+    channel: Channel,
+    past: Sequence[dict[str, Any]],
+    incident: OpenIncident,
+    now: datetime,
+    why: str = "it is over",
+) -> bool:
+    posted = box.post(
+        channel,
+        _message_id(incident.key, "closed"),
+        now,
+        f"Chainlake: over: {incident.cause} of {incident.trade_date}",
+        f"{why}; it was open since {incident.opened_at.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York.\n"
+        f"It was: {incident.detail}",
+        None,
+    )
+    try:
+        # False: another host was faster. Unless it has closed the incident, that is still to do.
+        while not _append(lake, past, incident, "closed", now, why):
+            past = _changes(lake)
+            if all(each.incident_id != incident.incident_id for each in _open(past)):
+                break
+        else:
+            return True
+    except Exception as error:  # it stays open, and the next look closes it
+        log.error("incident_not_closed", cause=incident.cause, error=str(error))
+        return False
+    if posted:
+        box.withdraw(_message_id(incident.key, "closed"))
+    return False
+
+
+def _key(row: dict[str, Any]) -> Key:
+    return row["cause"], row["trade_date"]
+
+
+def _was_opened(past: Sequence[dict[str, Any]], key: Key) -> bool:
+    return any(_key(row) == key for row in past)
+
+
+def _alert(box: Outbox, channel: Channel, incident: OpenIncident, already: bool = False) -> bool:
+    """Post the alert of an incident, unless one of its cause and trade date was told before, here or elsewhere."""
+    if already:
+        return False
+    day = incident.trade_date
+    return box.post(
+        channel,
+        _message_id(incident.key, "opened"),
+        incident.opened_at,
+        f"Chainlake: {incident.severity}: {incident.cause} of {day}",
+        f"{with_next_step(incident.detail, incident.cause, day)}\nMore: {runbook(incident.cause)}",
+        incident.severity,
+    )
+
+
+def _message_id(key: Key, what: str) -> str:
+    return f"{key[1]}/{key[0]}/{what}"
+
+
+def _opened(breach: Breach, now: datetime) -> OpenIncident:
+    return OpenIncident(new_ingest_id(), breach.cause, breach.trade_date, breach.severity, breach.detail, now)
+
+
+def _refreshed(incident: OpenIncident, breach: Breach | None) -> OpenIncident:
+    """The incident with what was found of it just now."""
+    if breach is None:
+        return incident
+    return OpenIncident(**{**asdict(incident), "detail": breach.detail, "severity": breach.severity})
+
+
+def _named(incidents: Sequence[OpenIncident], incident_id: str) -> OpenIncident:
+    found = [each for each in incidents if incident_id and each.incident_id.endswith(incident_id)]
+    if len(found) != 1:
+        raise UsageError(
+            f"{len(found) or 'no'} open incidents are named {incident_id!r}: see `chainlake ops incidents`"
+        )
+    return found[0]
+
+
+# -- what the lake could not take --------------------------------------------------------------------------------------
+
+
+def _unrecorded(state: Path) -> list[Breach]:
+    try:
+        rows = json.loads((state / "alerts" / "unrecorded.json").read_text())
+        return [Breach(**{**row, "trade_date": date.fromisoformat(row["trade_date"])}) for row in rows]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError) as error:
+        log.error("unrecorded_breaches_unreadable", error=str(error))
+        return []
+
+
+def _keep_unrecorded(state: Path, breaches: Sequence[Breach]) -> None:
+    path = state / "alerts" / "unrecorded.json"
+    if breaches:
+        rows = [asdict(breach) for breach in breaches]
+        write_object(str(path.parent), path.name, json.dumps(rows, default=str).encode())
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,70 @@
+"""A simulated gateway of our own: its process, its port, and the limits that demos and rehearsals give it."""
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from flows.processes import child
+from ingest.errors import BrokerUnreachable
+from ingest.settings import Settings
+
+# Far above IB's 100 lines and 50 messages a second: a demo shall take a minute, not an hour.
+LINES = 1_000
+MESSAGES_PER_SECOND = 5_000
+LATENCY_MS = "20-60"
+START_TIMEOUT_S = 60
+
+
+@asynccontextmanager
+async def gateway_process(
+    settings: Settings,
+    port: int,
+    control_port: int,
+    symbols: Sequence[str],
+    start: datetime,
+    files: Sequence[Path] = (),
+    log_name: str = "demo_gateway",
+) -> AsyncIterator[None]:
+    """A simulated gateway in a process of its own, as a user would start it; it ends with the block.
+
+    Its clock stands at `start` until it is stepped; it replays `files`, or makes a market of `symbols`. Raises
+    BrokerUnreachable when it does not start.
+    """
+    replay = [argument for file in files for argument in ("--replay", str(file))]
+    command = [
+        *("-m", "chainlake.cli", "gateway", "--port", str(port), "--control-port", str(control_port)),
+        *("--at", start.isoformat(), "--speed", "0", "--latency", LATENCY_MS),
+        *("--lines", str(LINES), "--messages-per-second", str(MESSAGES_PER_SECOND)),
+        *("--symbols", ",".join(symbols), *replay),
+    ]
+    log = Path(settings.state.dir) / "run_logs" / f"{log_name}.log"
+    async with child(*command, log=log) as process:
+        await listening(port, process, log)
+        yield
+
+
+async def listening(port: int, process: "subprocess.Popen[Any]", log: Path) -> None:
+    """Return once the gateway listens. Raises BrokerUnreachable, with its last words, when it ends before."""
+    for _ in range(START_TIMEOUT_S * 10):
+        if process.poll() is not None:
+            words = log.read_text().strip().splitlines()  # noqa: ASYNC240 - a few lines
+            raise BrokerUnreachable(f"the simulated gateway did not start: {words[-1] if words else 'no message'}")
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return
+        await asyncio.sleep(0.1)
+    raise BrokerUnreachable(f"the simulated gateway did not start within {START_TIMEOUT_S} s: see {log}")
+
+
+def free_port() -> int:
+    """A port of loopback that is free now."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,383 @@
+"""Discovery: the contract set of a session, qualified from 04:00 on and frozen before the open."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from ingest.broker import BrokerSession, Nobody
+from ingest.calendar.clock import Clock
+from ingest.calendar.sessions import Session
+from ingest.capture import Ask, CaptureEngine
+from ingest.capture.pacing import pace_of
+from ingest.capture.readiness import previous_close_ready
+from ingest.contracts import ChainParameters, OptionContract, OptionSpec, Underlying
+from ingest.discovery.concurrency import each
+from ingest.discovery.contract_cache import ContractCache, combination
+from ingest.discovery.frozen_set import Found, FrozenSet
+from ingest.discovery.qualification import Qualifier
+from ingest.discovery.selection import candidates, wants_expiry, wants_strike
+from ingest.errors import BrokerUnreachable, UsageError
+from ingest.runs import Run, Trigger
+from ingest.settings import Settings
+from lake.reads import Reader, reader
+from lake.store import Lake
+
+log = structlog.get_logger(__name__)
+
+# prewarm asks and freezes nothing, so that freezing has little left to ask; refresh adds to what is frozen.
+Mode = Literal["freeze", "prewarm", "refresh"]
+STEPS: dict[Mode, str] = {"freeze": "discover", "prewarm": "prewarm", "refresh": "refresh"}
+# Enough that no one waits for the answer to a single question; few, so that underlyings are finished in their order.
+UNDERLYINGS_AT_ONCE = 8
+CHAIN_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """An underlying is done: `contracts` of it are inside the filters, for which `asked` questions were needed."""
+
+    symbol: str
+    number: int
+    of: int
+    contracts: int
+    asked: int
+
+
+class _NothingFound(Exception):
+    """Why an underlying has no contracts."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+async def discover(
+    lake: Lake,
+    session: BrokerSession,
+    trading_session: Session,
+    universe: Sequence[Underlying],
+    part: str,
+    settings: Settings,
+    trigger: Trigger,
+    on_underlying: Callable[[Discovered], None] = lambda discovered: None,
+    mode: Mode = "freeze",
+) -> Run:
+    """Freeze the contracts of `universe` for a session, and store the session's slots.
+
+    `part` names what is asked for in ``ops/runs.batch``: "all", or the symbols that a user chose. What is frozen stays:
+    an underlying that is frozen already is left alone, or with `mode` refresh added to; one whose last frozen set had
+    to be used again (`discovery_stale`) is added to in any case. A run that was killed goes on where it was. Raises
+    UsageError when IB knows none of the symbols; BrokerUnreachable when the connection is lost and does not come back,
+    after writing what was found until then.
+    """
+    lake.require_origin(session.origin)
+    if mode != "prewarm":
+        store_session(lake, trading_session)
+    run = Run(STEPS[mode], trading_session.trade_date, trigger, session.clock.now(), batch=part)
+    run.claim(lake)
+    run.watch(session)
+    with reader(lake) as reads, _recorded(run, lake, session, settings):
+        frozen = FrozenSet(lake, reads, trading_session, run)
+        done = frozen.underlyings - frozen.stale if mode == "freeze" else set()
+        todo = [underlying for underlying in universe if underlying.symbol not in done]
+        if todo:
+            await _Discovery(lake, session, settings, run, reads, frozen, mode).run(todo, on_underlying)
+        if run.failed:
+            run.status = "partial" if run.captured or done else "failed"
+    return run
+
+
+def reuse_last_frozen(
+    lake: Lake,
+    trading_session: Session,
+    universe: Sequence[Underlying],
+    part: str,
+    settings: Settings,
+    trigger: Trigger,
+    clock: Clock,
+    reason: str,
+) -> Run:
+    """Freeze the last set of what has none for a session, as no broker can be asked; the run's message tells of it."""
+    store_session(lake, trading_session)
+    run = Run(STEPS["freeze"], trading_session.trade_date, trigger, clock.now(), batch=part)
+    with reader(lake) as reads:
+        frozen = FrozenSet(lake, reads, trading_session, run)
+        missing = [underlying.symbol for underlying in universe if underlying.symbol not in frozen.underlyings]
+        _reuse(frozen, missing, run, settings, clock.now(), reason)
+        frozen.flush()
+    run.failed += len(missing)
+    run.asked = run.captured + run.failed
+    run.status = "partial" if run.captured or not missing else "failed"
+    run.record(lake, clock, Path(settings.state.dir))
+    return run
+
+
+def store_session(lake: Lake, trading_session: Session) -> None:
+    """Append the slots of a session to ``raw/sessions``, once."""
+    rows = [
+        {
+            "trade_date": slot.trade_date,
+            "slot_30m": slot.slot_30m,
+            "sample_time": slot.sample_time,
+            "is_close": slot.is_close,
+            "is_pre_close": slot.is_pre_close,
+            "window_end": slot.window_end,
+        }
+        for slot in trading_session.slots
+    ]
+    lake.append("raw/sessions", rows, f"sessions/{trading_session.trade_date}/-/-", 1)
+
+
+def _reuse(frozen: FrozenSet, symbols: Sequence[str], run: Run, settings: Settings, now: datetime, reason: str) -> None:
+    reused = frozen.reuse(symbols, settings.discovery.stale_sessions, now)
+    if reused:
+        run.message = f"discovery_stale: the last frozen set is used again for {', '.join(sorted(reused))} ({reason})"
+        run.error("discovery_stale", run.message, now)
+        log.warning(
+            "discovery_stale",
+            trade_date=str(run.trade_date),
+            underlyings=sorted(reused),
+            contracts=sum(reused.values()),
+            reason=reason,
+        )
+
+
+@contextmanager
+def _recorded(run: Run, lake: Lake, session: BrokerSession, settings: Settings) -> Iterator[None]:
+    """Record the run however it ends, unless it was wrong usage."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except BaseException as failure:
+        run.status = "partial" if run.captured else "failed"
+        run.message = str(failure) or type(failure).__name__
+        _record(run, lake, session, settings)
+        raise
+    _record(run, lake, session, settings)
+
+
+def _record(run: Run, lake: Lake, session: BrokerSession, settings: Settings) -> None:
+    run.asked = run.asked or run.captured + run.failed
+    run.count_messages(session)
+    run.record(lake, session.clock, Path(settings.state.dir))
+
+
+class _Discovery:
+    """One discovery over one connection."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        session: BrokerSession,
+        settings: Settings,
+        run: Run,
+        reads: Reader,
+        frozen: FrozenSet,
+        mode: Mode,
+    ) -> None:
+        self._session, self._settings = session, settings
+        self._run, self._reads, self._frozen, self._mode = run, reads, frozen, mode
+        self._qualifier = Qualifier(session, settings)
+        self._cache = ContractCache(lake, reads, run.trade_date, run.ingest_id, settings.discovery.unlisted_sessions)
+        self._done = self._inside = self._asked = self._listed = 0
+        self._not_found: dict[str, str] = {}
+
+    async def run(self, underlyings: Sequence[Underlying], on_underlying: Callable[[Discovered], None]) -> None:
+        try:
+            self._session.use_market_data_type(self._settings.ib.market_data_type)
+            known = await self._known(underlyings)
+            prices = await self._reference_prices(known)
+
+            async def find(underlying: Underlying) -> None:
+                contracts, asked = await self._underlying(underlying, prices.get(underlying.symbol))
+                self._done += 1
+                on_underlying(Discovered(underlying.symbol, self._done, len(known), contracts, asked))
+
+            await each(known, find, UNDERLYINGS_AT_ONCE)
+            if self._mode == "freeze":
+                self._reuse_for_not_found()
+        finally:
+            # Also when it is cancelled or the connection lost: what was found and answered is not asked again.
+            self._session.watcher = Nobody()
+            self._frozen.flush()
+            self._cache.flush()
+            self._tell()
+
+    def _tell(self) -> None:
+        asked = f"{self._asked:,} combinations asked, {self._listed:,} of them listed"
+        self._run.message = f"{self._run.message}; {asked}" if self._run.message else asked
+        self._run.measures |= {"questions": self._asked, "listed": self._listed}
+        if self._mode == "prewarm":
+            self._run.asked, self._run.captured = self._asked, self._listed
+        log.info(
+            "discovered",
+            mode=self._mode,
+            trade_date=str(self._run.trade_date),
+            underlyings=self._done,
+            inside=self._inside,
+            frozen=self._run.captured,
+            failed=self._run.failed,
+            asked=self._asked,
+            listed=self._listed,
+        )
+
+    def _reuse_for_not_found(self) -> None:
+        if self._not_found:
+            kinds = ", ".join(sorted(set(self._not_found.values())))
+            now = self._session.clock.now()
+            _reuse(self._frozen, list(self._not_found), self._run, self._settings, now, kinds)
+
+    def _failed(self, underlying: Underlying, kind: str, message: str) -> None:
+        log.warning(kind, symbol=underlying.symbol, reason=message)
+        self._run.failed += 1
+        self._run.error(kind, message, self._session.clock.now(), conid=underlying.conid)
+        self._not_found[underlying.symbol] = kind
+
+    # -- underlyings -------------------------------------------------------------------------------------------------
+
+    async def _known(self, underlyings: Sequence[Underlying]) -> list[Underlying]:
+        """Those that IB knows, with their conid, in order."""
+        known: dict[str, Underlying] = {}
+
+        def answered(asked: Underlying, answer: Underlying | None) -> None:
+            if answer is not None:
+                known[asked.symbol] = answer
+
+        silent = await self._qualifier.underlyings(underlyings, answered)
+        # A conid in the universe file can be outdated; the symbol is what the user meant.
+        outdated = [replace(u, conid=None) for u in underlyings if u.conid and u.symbol not in known]
+        silent += await self._qualifier.underlyings(outdated, answered)
+        for underlying in outdated:
+            if underlying.symbol in known:
+                log.warning("outdated_conid", symbol=underlying.symbol, conid=known[underlying.symbol].conid)
+        unknown = [u for u in underlyings if u.symbol not in known]
+        if unknown and not known and not silent:
+            raise UsageError(
+                f"IB knows no stock {', '.join(u.symbol for u in unknown)}: check --symbols and the universe file"
+            )
+        for underlying in unknown:
+            if underlying.symbol in {u.symbol for u in silent}:
+                self._failed(underlying, "no_answer", f"IB did not say what {underlying.symbol} is")
+            else:
+                self._failed(underlying, "unknown_symbol", f"IB knows no stock {underlying.symbol}")
+        return [known[u.symbol] for u in underlyings if u.symbol in known]
+
+    async def _reference_prices(self, underlyings: Sequence[Underlying]) -> Mapping[str, float]:
+        """Previous closes by symbol: tick 9, else the lake's last close, else the last price; never by history."""
+        acquisition = self._settings.acquisition
+        engine = CaptureEngine(
+            self._session,
+            pace_of(self._session, self._settings),
+            timeout_s=acquisition.contract_timeout_s,
+            retries=acquisition.retries,
+        )
+        ready = previous_close_ready(acquisition.greeks_patience_s)
+        prices: dict[str, float] = {}
+        last: dict[str, float] = {}
+        for outcome in await engine.capture([Ask(underlying, "", ready) for underlying in underlyings]):
+            contract, quote = outcome.ask.contract, outcome.quote
+            if quote and isinstance(contract, Underlying):
+                if quote.close:
+                    prices[contract.symbol] = quote.close
+                if quote.last:
+                    last[contract.symbol] = quote.last
+        for underlying in underlyings:
+            if underlying.symbol not in prices and (
+                price := self._reads.last_close(underlying.symbol, self._run.trade_date) or last.get(underlying.symbol)
+            ):
+                prices[underlying.symbol] = price
+        return prices
+
+    # -- contracts ---------------------------------------------------------------------------------------------------
+
+    async def _underlying(self, underlying: Underlying, reference_price: float | None) -> tuple[int, int]:
+        """Find the contracts of one underlying, and freeze them; how many there are, and how many questions it took."""
+        asked_before = self._asked
+        try:
+            if reference_price is None:
+                raise _NothingFound("no_reference_price", f"no previous close of {underlying.symbol}")
+            chain = await self._chain(underlying)
+            contracts = await self._contracts(underlying.symbol, chain, reference_price)
+        except _NothingFound as reason:
+            self._failed(underlying, reason.kind, str(reason))
+            return 0, self._asked - asked_before
+        self._inside += len(contracts)
+        if self._mode != "prewarm":
+            found = Found(underlying.symbol, contracts, reference_price)
+            self._frozen.add(found, self._session.clock.now())
+        return len(contracts), self._asked - asked_before
+
+    async def _chain(self, underlying: Underlying) -> list[ChainParameters]:
+        """The chain's classes."""
+        for _ in range(CHAIN_TRIES):
+            await self._qualifier.turn()
+            # Lost or left without an answer: the next turn waits for a connection.
+            with suppress(BrokerUnreachable):
+                if chain := await self._session.option_chain(underlying):
+                    return chain
+        raise _NothingFound("no_answer", f"IB did not give the option chain of {underlying.symbol}")
+
+    async def _contracts(
+        self, symbol: str, chain: Sequence[ChainParameters], reference_price: float
+    ) -> list[OptionContract]:
+        """The listed contracts inside the filters; what is known needs no question."""
+        day, filters = self._run.trade_date, self._settings.filters
+        known = self._cache.known(symbol)
+        contracts: list[OptionContract] = []
+        unknown: list[OptionSpec] = []
+        for spec in candidates(symbol, chain, day, reference_price, filters):
+            key = combination(spec)
+            if key not in known:
+                unknown.append(spec)
+            elif contract := known[key]:
+                contracts.append(contract)
+        answers = _Answers(self._cache, self._session, contracts)
+        unanswered = await self._qualifier.options(unknown, answers.take)
+        self._asked += len(unknown)
+        self._listed += answers.listed
+        if unanswered:
+            message = f"{len(unanswered):,} of {len(unknown):,} combinations of {symbol} were left without an answer"
+            self._run.error("no_answer", message, self._session.clock.now())
+            log.warning("combinations_unanswered", symbol=symbol, unanswered=len(unanswered), asked=len(unknown))
+        # The filter speaks of what is listed: the OCC expiry is known only now.
+        inside = [
+            contract
+            for contract in contracts
+            if wants_expiry(contract.expiry, day, filters) and wants_strike(contract.strike, reference_price, filters)
+        ]
+        log.info("underlying_discovered", symbol=symbol, contracts=len(inside), asked=len(unknown), known=len(known))
+        if not inside:
+            raise _NothingFound("no_contracts", f"{symbol} has no contracts inside the filters")
+        return inside
+
+
+class _Answers:
+    """Takes the answers about one underlying.
+
+    That a combination does not exist is remembered only once IB has shown a contract of the underlying: a service that
+    knows none of them is out of order, and shall not be believed for days.
+    """
+
+    def __init__(self, cache: ContractCache, session: BrokerSession, contracts: list[OptionContract]) -> None:
+        self._cache, self._session, self._contracts = cache, session, contracts
+        self._unbelieved: list[tuple[OptionSpec, datetime]] = []
+        self.listed = 0
+
+    def take(self, spec: OptionSpec, contract: OptionContract | None) -> None:
+        now = self._session.clock.now()
+        if contract is not None:
+            self.listed += 1
+            self._contracts.append(contract)
+            self._cache.learn(spec, contract, now)
+        else:
+            self._unbelieved.append((spec, now))
+        if self._contracts:
+            for unlisted, asked_at in self._unbelieved:
+                self._cache.learn(unlisted, None, asked_at)
+            self._unbelieved.clear()

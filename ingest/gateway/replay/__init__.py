@@ -1,5 +1,0 @@
-"""Recorded days played back."""
-
-from ingest.gateway.replay.world import ReplayWorld
-
-__all__ = ["ReplayWorld"]

@@ -1,0 +1,289 @@
+"""Open interest of a session: observed on the morning after it, and again until it is fresh.
+
+At the next publication IB shows the next session's. What is still missing then is taken from what that session's own
+snapshots showed, and where they showed nothing it is missing for good.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+
+from ingest.broker import BrokerSession
+from ingest.calendar.clock import Clock
+from ingest.calendar.sessions import NEW_YORK, Session, new_york, next_session, previous_session
+from ingest.capture import Ask, CaptureEngine, Outcome
+from ingest.capture.pacing import pace_of
+from ingest.capture.readiness import open_interest_ready
+from ingest.capture.snapshot import OPTION_TICKS, contract_of
+from ingest.contracts import OptionContract, Underlying
+from ingest.errors import BrokerUnreachable, UsageError
+from ingest.open_interest.freshness import Evidence, described_sessions
+from ingest.runs import Run, Trigger
+from ingest.settings import Settings
+from lake.reads import InterestBefore, Reader, reader
+from lake.store import Lake
+
+log = structlog.get_logger(__name__)
+
+TABLE = "raw/open_interest"
+FROZEN = 2
+# What a crash can lose. At IB's 50 messages a second it is three and a half minutes.
+CONTRACTS_A_COMMIT = 5_000
+
+Method = Literal["enrichment", "next_session_snapshot"]
+
+
+def due_at(trade_date: date, settings: Settings) -> datetime:
+    """The first instant at which the open interest of a session is asked for."""
+    morning = (
+        next_session(trade_date).trade_date
+        if settings.enrichment.on == "next_session"
+        else trade_date + timedelta(days=1)
+    )
+    return new_york(morning, settings.schedule.enrichment_at)
+
+
+def attempts_at(trade_date: date, settings: Settings) -> list[datetime]:
+    """When the open interest of a session is asked for: as due, and later on the next session's morning."""
+    morning = next_session(trade_date)
+    return [due_at(trade_date, settings), *(morning.at(clock_time) for clock_time in settings.enrichment.repeat_at)]
+
+
+def published_at(trade_date: date, settings: Settings) -> datetime:
+    """When the open interest of a session is expected to be shown; until then it is that of the session before."""
+    return next_session(trade_date).at(settings.enrichment.oi_published_at)
+
+
+def superseded_at(trade_date: date, settings: Settings) -> datetime:
+    """When IB shows the next session's open interest instead."""
+    return published_at(next_session(trade_date).trade_date, settings)
+
+
+def is_missing(lake: Lake, trade_date: date, universe: Sequence[Underlying]) -> bool:
+    """Whether any open interest of the frozen contracts of a date may still come."""
+    with reader(lake) as reads:
+        return bool(_missing(reads, trade_date, universe))
+
+
+async def enrich(
+    lake: Lake,
+    session: BrokerSession,
+    trading_session: Session,
+    universe: Sequence[Underlying],
+    settings: Settings,
+    trigger: Trigger,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+) -> Run:
+    """Observe the open interest of the listed contracts of a session that have none yet; one row per contract asked.
+
+    Each underlying is dated by the evidence of its own chain; an observation of an older session is kept and does not
+    fill the day. After the next publication IB is not asked any more (see `last_resort`). Raises UsageError before it
+    is due, BrokerUnreachable when the connection is lost and does not come back.
+    """
+    day = trading_session.trade_date
+    now, due = session.clock.now(), due_at(day, settings)
+    if now < due:
+        raise UsageError(
+            f"open interest of {day} is due from {due.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York, and it is "
+            f"{now.astimezone(NEW_YORK):%Y-%m-%d %H:%M} there: run it then"
+        )
+    await session.reconnect(settings.ib.reconnect_s)
+    lake.require_origin(session.origin)
+    with reader(lake) as reads:
+        if not reads.frozen_conids(day):
+            raise UsageError(f"no contracts of {day} are in the lake: there is nothing to fill")
+        missing = _missing(reads, day, universe)
+        before = reads.interest_before(day, previous_session(day).trade_date, trading_session.close)
+    if missing and now >= superseded_at(day, settings):
+        run = last_resort(lake, session.clock, trading_session, universe, settings, trigger)
+        assert run is not None, "something is missing, and it is late enough"
+        return run
+    # What has expired since is not listed any more: IB could only answer that it does not exist.
+    today = now.astimezone(NEW_YORK).date()
+    asked = [contract for contract in missing if contract.expiry >= today]
+    run = Run("enrichment", day, trigger, now)
+    run.claim(lake)
+    run.watch(session)
+    session.use_market_data_type(FROZEN)
+    outcomes: list[Outcome] = []
+    filled, lost = 0, False
+    for portion in _portions(asked):
+        engine = CaptureEngine(
+            session,
+            pace_of(session, settings),
+            timeout_s=settings.enrichment.patience_s,
+            retries=0,
+            ends_at=superseded_at(day, settings),
+            on_outcome=on_outcome,
+        )
+        found = await engine.capture([Ask(contract, OPTION_TICKS, open_interest_ready) for contract in portion])
+        outcomes += found
+        filled += _write(lake, run, map(_observation, found), before, settings, "enrichment")
+        if lost := engine.lost:
+            break
+    run.account(outcomes, None, session)
+    run.failed = sum(_interest(outcome) is None for outcome in outcomes)
+    run.captured = run.asked - run.failed
+    _conclude(lake, run, session.clock, settings, filled, len(asked), len(missing) - len(asked))
+    if lost:
+        raise BrokerUnreachable(f"the connection to {session.address} was lost: run the same command again")
+    return run
+
+
+def last_resort(
+    lake: Lake,
+    clock: Clock,
+    trading_session: Session,
+    universe: Sequence[Underlying],
+    settings: Settings,
+    trigger: Trigger,
+) -> Run | None:
+    """Fill what a session still lacks from what the next session's snapshots showed, and give up the rest.
+
+    What is given up gets an error row whose method is next_session_snapshot: the flag `oi_enrichment_failed` means it.
+    None when nothing is missing, or it is too early: IB may still show it.
+    """
+    day = trading_session.trade_date
+    now = clock.now()
+    if now < superseded_at(day, settings):
+        return None
+    with reader(lake) as reads:
+        missing = _missing(reads, day, universe)
+        if not missing:
+            return None
+        before = reads.interest_before(day, previous_session(day).trade_date, trading_session.close)
+        shown = reads.shown_interest(next_session(day).trade_date)
+    run = Run("enrichment", day, trigger, now)
+    run.claim(lake)
+    observations = [
+        _Observation(contract, *shown[contract.conid])
+        if contract.conid in shown
+        else _Observation(contract, None, now, _why_never(contract, day))
+        for contract in missing
+    ]
+    filled = _write(lake, run, observations, before, settings, "next_session_snapshot")
+    run.asked, run.captured, run.failed = len(missing), filled, len(missing) - filled
+    _conclude(lake, run, clock, settings, filled, len(missing), 0)
+    return run
+
+
+def _why_never(contract: OptionContract, day: date) -> str:
+    if contract.expiry < next_session(day).trade_date:
+        return "it had expired before the open interest was published"
+    return "the snapshots of the next session showed none"
+
+
+# -- what is missing ---------------------------------------------------------------------------------------------------
+
+
+def _missing(reads: Reader, trade_date: date, universe: Sequence[Underlying]) -> list[OptionContract]:
+    symbols = {underlying.symbol for underlying in universe}
+    settled = reads.settled_open_interest(trade_date)
+    rows = {row["conid"]: row for row in reads.contracts(trade_date) if row["underlying"] in symbols}
+    return sorted(
+        (contract_of(row) for conid, row in rows.items() if conid not in settled),
+        key=lambda contract: (contract.underlying, contract.expiry, contract.strike, contract.right),
+    )
+
+
+def _portions(contracts: Sequence[OptionContract]) -> Iterator[list[OptionContract]]:
+    """Pieces that are committed by themselves: whole underlyings, as a chain is dated by all of its evidence."""
+    portion: list[OptionContract] = []
+    for contract in contracts:
+        if len(portion) >= CONTRACTS_A_COMMIT and contract.underlying != portion[-1].underlying:
+            yield portion
+            portion = []
+        portion.append(contract)
+    if portion:
+        yield portion
+
+
+# -- observations ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Observation:
+    """What was seen of one contract: a value, or why there is none."""
+
+    contract: OptionContract
+    open_interest: int | None
+    observed_at: datetime
+    reason: str | None = None
+    code: int | None = None
+
+
+def _interest(outcome: Outcome) -> int | None:
+    return outcome.quote.open_interest if outcome.quote else None
+
+
+def _observation(outcome: Outcome) -> _Observation:
+    contract, interest, failure = outcome.ask.contract, _interest(outcome), outcome.failure
+    assert isinstance(contract, OptionContract)
+    observed_at = outcome.asof or outcome.requested_at
+    if interest is not None:
+        return _Observation(contract, interest, observed_at)
+    reason = failure.message if failure else "quotes came, but no open interest"
+    return _Observation(contract, None, observed_at, reason, failure.code if failure else None)
+
+
+def _write(
+    lake: Lake,
+    run: Run,
+    observations: Iterable[_Observation],
+    before: Mapping[int, InterestBefore],
+    settings: Settings,
+    method: Method,
+) -> int:
+    """Date the observations and append them; returns how many fill the day."""
+    observations = list(observations)
+    if not observations:
+        return 0
+    chains: dict[str, list[Evidence]] = {}
+    for one in observations:
+        known = before.get(one.contract.conid)
+        chain = chains.setdefault(one.contract.underlying, [])
+        if one.open_interest is not None and known is not None and known.open_interest is not None:
+            chain.append(Evidence(known.open_interest, one.open_interest, known.volume, known.whole))
+    day = run.trade_date
+    latest = max(one.observed_at for one in observations)
+    described = described_sessions(day, chains, latest, published_at(day, settings))
+    rows = [_row(one, described[one.contract.underlying], run, method, lake.origin) for one in observations]
+    run.append(lake, TABLE, rows)
+    stale = sorted(underlying for underlying, session in described.items() if session < day)
+    if stale:
+        log.info("open_interest_not_fresh", trade_date=str(day), underlyings=stale, method=method)
+    return sum(row["oi_asof_date"] == day for row in rows)
+
+
+def _row(one: _Observation, described: date, run: Run, method: Method, origin: str) -> dict[str, Any]:
+    interest, reason = one.open_interest, one.reason
+    if interest is not None and method == "next_session_snapshot" and described < run.trade_date:
+        # Nobody else will tell any more: the value of an older session is in the snapshots already.
+        interest, reason = None, f"the snapshots of the next session still showed that of {described}"
+    return {
+        "trade_date": run.trade_date,
+        "oi_asof_date": described if interest is not None else None,
+        "conid": one.contract.conid,
+        "underlying": one.contract.underlying,
+        "open_interest": interest,
+        "observed_at": one.observed_at,
+        "ingest_id": run.ingest_id,
+        "method": method,
+        "snapshot_error": interest is None,
+        "error_code": one.code,
+        "error_message": reason,
+        "source": origin,
+    }
+
+
+def _conclude(lake: Lake, run: Run, clock: Clock, settings: Settings, filled: int, asked: int, expired: int) -> None:
+    run.status = "ok" if filled == asked else "partial"
+    run.message = f"{filled:,} of {asked:,} filled"
+    if expired:
+        run.message += f"; {expired:,} have expired"
+    run.record(lake, clock, Path(settings.state.dir))
+    log.info("open_interest_observed", trade_date=str(run.trade_date), asked=asked, filled=filled, failed=run.failed)

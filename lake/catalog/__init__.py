@@ -1,0 +1,4 @@
+"""The lake as analysts read it: views, macros, as-of, and frames. Reads only.
+
+`connection` opens it.
+"""

@@ -1,0 +1,1 @@
+"""Where dbt and Delta meet: the plugin that stores models, and the sources made from `lake.tables`."""

@@ -1,0 +1,1 @@
+"""What keeps tables small and recoverable; one maintainer at a time (`lock`)."""

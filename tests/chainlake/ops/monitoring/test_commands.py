@@ -1,0 +1,97 @@
+"""The commands of the person on duty: what they say, and their exit codes."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from chainlake.cli import main
+from chainlake.ops.incidents.incidents import open_incidents
+from lake.store import Lake
+from tests.chainlake.ops.monitoring.conftest import Duty, Mailbox, Webhook
+from tests.small_lake import small_lake
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command printed, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Chainlake = Callable[..., Done]
+
+
+@pytest.fixture
+def chainlake(duty: Duty, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Chainlake:
+    """Runs a command on the lake, with the alert URLs `urls`."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", logging.getLogger().handlers)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setenv("CHAINLAKE_STATE__DIR", str(duty.state))
+
+    def run(*arguments: str, urls: str = "", lake: str = duty.lake.root) -> Done:
+        monkeypatch.setenv("CHAINLAKE_LAKE__ROOT", lake)
+        monkeypatch.setenv("CHAINLAKE_ALERT_URLS", urls)
+        monkeypatch.setattr(sys, "argv", ["chainlake", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Done(int(ended.value.code or 0), *capfd.readouterr())
+
+    return run
+
+
+def test_a_test_alert_says_which_services_took_it(chainlake: Chainlake, webhook: Webhook, mailbox: Mailbox) -> None:
+    assert chainlake("ops", "test-alert").returncode == 2
+    done = chainlake("ops", "test-alert", "--json", urls=f"{webhook.url} {mailbox.url}")
+    assert done.returncode == 0
+    assert [row["result"] for row in json.loads(done.stdout)["services"]] == ["taken", "taken"]
+    assert webhook.titles == mailbox.titles == ["Chainlake: test"]
+    webhook.stop()
+    failed = chainlake("ops", "test-alert", urls=f"{webhook.url},{mailbox.url}")
+    assert failed.returncode == 1
+    assert "json 1" in failed.stdout
+    assert "s3cret" not in failed.stdout + failed.stderr
+
+
+def test_a_look_by_hand_opens_what_is_wrong_and_a_person_takes_it_or_closes_it(
+    chainlake: Chainlake, webhook: Webhook, tmp_path: Path
+) -> None:
+    # The days of the small lake are long over, and one of them has failed.
+    root = small_lake(tmp_path / "small").root
+    seen = chainlake("ops", "watch", "--json", urls=webhook.url, lake=root)
+    assert seen.returncode == 1
+    report = json.loads(seen.stdout)
+    assert report["opened"] == len(report["open"]) == len(webhook.posts) > 0
+    assert report["undelivered_alerts"] == 0
+    incident = next(row for row in report["open"] if row["cause"] == "slot_coverage")
+    assert chainlake("ops", "ack", incident["id"][-12:], "--by", "kim", lake=root).returncode == 0
+    closing = ("ops", "ack", incident["id"], "--close", "an old demo", "--by", "kim")
+    assert chainlake(*closing, urls=webhook.url, lake=root).returncode == 0
+    assert webhook.titles[-1] == f"Chainlake: over: slot_coverage of {incident['trade_date']}"
+    assert incident["id"] not in [each.incident_id for each in open_incidents(Lake.open(root))]
+    assert "closed by kim: an old demo" in chainlake("ops", "incidents", "--all", lake=root).stdout
+    assert chainlake("ops", "ack", "nothing", lake=root).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("selfcheck",), 2, "empty"),
+        (("selfcheck", "--date", "2026-11-21"), 2, "2026-11-20"),
+        (("selfcheck", "--date", "2099-11-20"), 2, "has not begun"),
+        (("selfcheck", "--date", "2026-11-19"), 1, "FAILED: slot_coverage"),
+        (("logscan", "--date", "2026-11-19"), 0, "nothing severe"),
+        (("logscan", "--date", "2099-11-20"), 2, "future"),
+        (("logscan", "--date", "soon"), 2, "no date"),
+    ],
+)
+def test_verdicts_have_their_exit_codes(chainlake: Chainlake, arguments: tuple[str, ...], code: int, said: str) -> None:
+    done = chainlake(*arguments)
+    assert done.returncode == code, done.stderr
+    assert said in " ".join((done.stdout + done.stderr).split())

@@ -1,0 +1,1 @@
+"""Clients of the gateway: their connections, limits and subscriptions."""

@@ -1,0 +1,323 @@
+"""Market data subscriptions: which ticks go out, when, and what changed since."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from random import Random
+
+from tws_simulator.connections.timers import Timers
+from tws_simulator.faults import Faults
+from tws_simulator.faults.treatment import NOT_COMPUTED, UNTREATED
+from tws_simulator.market import DELAYED, DELAYED_FROZEN, Market, View
+from tws_simulator.protocol import messages
+from tws_simulator.protocol.wire import frame
+from tws_simulator.worlds.instruments import Instrument, Option
+from tws_simulator.worlds.world import NO_QUOTE, Model, Quote
+
+# Generic ticks that IB accepts: by kind of instrument, and in delayed data whatever the instrument (IB's generic-tick
+# page and its note on delayed data). 104 and 106, historical and implied volatility, are "currently for stocks".
+UNDERLYING_GENERICS = frozenset(
+    {100, 101, 104, 105, 106, 162, 165, 221, 225, 232, 233, 236, 258, 292, 293, 294, 295, 318, 375, 411, 456, 460, 595}
+)
+OPTION_GENERICS = frozenset({100, 101, 105, 165, 221, 225, 232, 233, 236, 258, 293, 294, 295, 318, 375, 411})
+DELAYED_GENERICS = frozenset({101, 106, 165, 221, 232, 236, 258})
+OPEN_INTEREST, HISTORICAL_VOLATILITY, IMPLIED_VOLATILITY = 101, 104, 106
+
+_CALL_OPEN_INTEREST, _PUT_OPEN_INTEREST = 27, 28
+_HISTORICAL_VOLATILITY_TICK, _IMPLIED_VOLATILITY_TICK = 23, 24
+_SNAPSHOT_PERMISSIONS = 3
+_EXCHANGE_MAP = "9c0001"
+# An attribute of bid and ask: the quote can be executed against automatically.
+_AUTO_EXECUTE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TickIds:
+    """The tick types of one kind of data."""
+
+    bid: int
+    ask: int
+    last: int
+    bid_size: int
+    ask_size: int
+    last_size: int
+    high: int
+    low: int
+    volume: int
+    close: int
+    open: int
+    model: int
+
+
+LIVE_TICKS = TickIds(1, 2, 4, 0, 3, 5, 6, 7, 8, 9, 14, 13)
+DELAYED_TICKS = TickIds(66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 83)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What subscriptions of one connection share: market, faults, timers, the way out, and the latency of ticks."""
+
+    market: Market
+    faults: Faults
+    timers: Timers
+    write: Callable[[bytes], None]
+    latency: tuple[float, float]
+    snapshot_seconds: float
+    random: Random = field(repr=False)
+
+
+def parse_generics(text: str) -> frozenset[int]:
+    """The generic ticks of a request. Raises ValueError."""
+    return frozenset(int(part) for part in text.replace(" ", "").split(",") if part)
+
+
+def refused_generics(instrument: Instrument, generics: frozenset[int], requested_type: int) -> list[int]:
+    """Those of `generics` that this instrument, or delayed data, does not have."""
+    legal = OPTION_GENERICS if isinstance(instrument, Option) else UNDERLYING_GENERICS
+    if requested_type in (DELAYED, DELAYED_FROZEN):
+        legal &= DELAYED_GENERICS
+    return sorted(generics - legal)
+
+
+class Subscription:
+    """One market data request from its first tick to its cancel.
+
+    The first ticks come in three parts within the latency interval: the data type and the bid; the ask and the rest of
+    the quote; the model and the generic ticks. After that `refresh` sends what has changed. A snapshot ends when it has
+    everything, or after 11 s. Faults change any of this; after one that silences the contract the first ticks begin
+    anew, if they had not all come.
+    """
+
+    __slots__ = (
+        "_close", "_delivery", "_generics", "_instrument", "_open_interest", "_parts_left", "_round", "_sent",
+        "_treatment", "_view", "cancelled", "complete", "on_end", "req_id", "requested_type", "snapshot",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        req_id: int,
+        instrument: Instrument,
+        requested_type: int,
+        generics: frozenset[int] = frozenset(),
+        *,
+        snapshot: bool = False,
+        on_end: Callable[["Subscription"], None],
+    ) -> None:
+        self.req_id = req_id
+        self.requested_type = requested_type
+        self.snapshot = snapshot
+        self.cancelled = False
+        self.complete = False
+        self.on_end = on_end
+        self._delivery = delivery
+        self._instrument = instrument
+        self._generics = generics
+        self._treatment = UNTREATED
+        self._parts_left = 0
+        self._round = 0
+        self._sent: Quote = NO_QUOTE
+        self._view: View | None = None
+        self._close: float | None = None
+        self._open_interest: int | None = None
+
+    def start(self) -> None:
+        """Have the first ticks delivered, and a snapshot ended in the end."""
+        if self.snapshot:
+            self._delivery.timers.call_later(self._delivery.snapshot_seconds, self._end)
+        self._begin()
+
+    def cancel(self) -> None:
+        """Send nothing more."""
+        self.cancelled = True
+
+    def refresh(self, now: datetime) -> None:
+        """Send what has changed since the last tick."""
+        if self.cancelled or self._parts_left or self._silenced():
+            return
+        if not self.complete:
+            self._begin()
+        elif not self.snapshot:
+            reported, before = self._view and self._view.reported_type, self._sent
+            quote = self._look(now)
+            out: list[str] = []
+            if self._view is not None and self._view.reported_type != reported:
+                out.append(messages.market_data_type(self.req_id, self._view.reported_type))
+            if quote != before:
+                self._bid_ticks(out, self._ticks, quote, before)
+                self._quote_ticks(out, self._ticks, quote, before)
+                if quote.model != before.model:
+                    self._model_tick(out, quote.model)
+            self._close_tick(out, now)
+            self._generic_ticks(out, now, volatility=False)
+            self._write(out)
+
+    @property
+    def _ticks(self) -> TickIds:
+        return DELAYED_TICKS if self._view is not None and self._view.delayed else LIVE_TICKS
+
+    def _silenced(self) -> bool:
+        """Look up what faults do to the contract now; whether they silence it."""
+        self._treatment = self._delivery.faults.treatment(self._instrument, self.requested_type)
+        return self._treatment.silent
+
+    def _look(self, now: datetime) -> Quote:
+        """The quote as it is to be shown now."""
+        market, treatment = self._delivery.market, self._treatment
+        self._view = treatment.view(market.view(self.requested_type, now))
+        self._sent = treatment.quote(market.quote(self._instrument, self._view))
+        return self._sent
+
+    def _begin(self) -> None:
+        if self._silenced():
+            return
+        self._round += 1
+        self._view = None
+        parts = [self._send_bid, self._send_quote, self._send_model]
+        if self._treatment.backwards:
+            parts.reverse()
+        self._parts_left = len(parts)
+        low, high = (bound + self._treatment.delay for bound in self._delivery.latency)
+        if high <= 0:
+            for part in parts:
+                self._deliver(self._round, part)
+            return
+        draw = self._delivery.random.uniform
+        delays = sorted((draw(low, high), draw(low, high), draw(low, high)))
+        for delay, part in zip(delays, parts, strict=True):
+            self._delivery.timers.call_later(delay, partial(self._deliver, self._round, part))
+
+    def _deliver(self, delivery_round: int, part: Callable[[list[str], datetime], None]) -> None:
+        if self.cancelled or delivery_round != self._round:
+            return
+        if self._silenced():
+            self._parts_left = 0
+            self._round += 1
+            return
+        now = self._delivery.market.clock.now()
+        if self._view is None:
+            self._look(now)
+        out: list[str] = []
+        part(out, now)
+        self._write(out)
+        self._parts_left -= 1
+        if not self._parts_left:
+            self.complete = True
+            if self.snapshot and self._has_everything():
+                self._end()
+
+    def _send_bid(self, out: list[str], now: datetime) -> None:
+        assert self._view is not None
+        out.append(messages.market_data_type(self.req_id, self._view.reported_type))
+        min_tick = self._instrument.series.min_tick if isinstance(self._instrument, Option) else 0.01
+        out.append(messages.tick_req_params(self.req_id, min_tick, _EXCHANGE_MAP, _SNAPSHOT_PERMISSIONS))
+        self._bid_ticks(out, self._ticks, self._sent, None)
+
+    def _send_quote(self, out: list[str], now: datetime) -> None:
+        self._quote_ticks(out, self._ticks, self._sent, None)
+        self._close_tick(out, now)
+
+    def _send_model(self, out: list[str], now: datetime) -> None:
+        treatment = self._treatment
+        if treatment.empty_model and self._sent.model is not None:
+            self._model_tick(out, NOT_COMPUTED)
+            if treatment.model_after is not None:
+                self._delivery.timers.call_later(treatment.model_after, partial(self._send_model_late, self._round))
+        else:
+            self._model_tick(out, self._sent.model)
+        self._generic_ticks(out, now, volatility=True)
+
+    def _send_model_late(self, delivery_round: int) -> None:
+        if not self.cancelled and delivery_round == self._round:
+            out: list[str] = []
+            self._model_tick(out, self._sent.model)
+            self._write(out)
+
+    def _model_tick(self, out: list[str], model: Model | None) -> None:
+        if model is not None and "model" not in self._treatment.withheld:
+            out.append(messages.tick_option_computation(self.req_id, self._ticks.model, model))
+
+    def _has_everything(self) -> bool:
+        quote, treatment = self._sent, self._treatment
+        if treatment.withheld or treatment.empty_model:
+            return False
+        return None not in (quote.bid, quote.ask, quote.last) and (
+            quote.model is not None or not isinstance(self._instrument, Option)
+        )
+
+    def _end(self) -> None:
+        if not self.cancelled:
+            self._write([messages.tick_snapshot_end(self.req_id)])
+            self.on_end(self)
+
+    def _bid_ticks(self, out: list[str], ticks: TickIds, new: Quote, old: Quote | None) -> None:
+        if "bid" not in self._treatment.withheld:
+            self._side(out, (ticks.bid, ticks.bid_size), (new.bid, new.bid_size), old and (old.bid, old.bid_size))
+
+    def _quote_ticks(self, out: list[str], ticks: TickIds, new: Quote, old: Quote | None) -> None:
+        if "ask" not in self._treatment.withheld:
+            self._side(out, (ticks.ask, ticks.ask_size), (new.ask, new.ask_size), old and (old.ask, old.ask_size))
+        req_id = self.req_id
+        if new.last is not None and (old is None or (new.last, new.last_size) != (old.last, old.last_size)):
+            out.append(messages.tick_price(req_id, ticks.last, new.last, new.last_size))
+            out.append(messages.tick_size(req_id, ticks.last_size, new.last_size))
+        if new.volume is not None and (old is None or new.volume != old.volume):
+            out.append(messages.tick_size(req_id, ticks.volume, new.volume))
+        for tick, price, before in (
+            (ticks.open, new.open, old and old.open),
+            (ticks.high, new.high, old and old.high),
+            (ticks.low, new.low, old and old.low),
+        ):
+            if price is not None and price != before:
+                out.append(messages.tick_price(req_id, tick, price, 0))
+
+    def _side(
+        self,
+        out: list[str],
+        ids: tuple[int, int],
+        new: tuple[float | None, int],
+        old: tuple[float | None, int] | None,
+    ) -> None:
+        """A side without a market goes out as price -1, size 0; of an index, which has no sides, nothing does."""
+        if new == old or self._instrument.is_index:
+            return
+        price, size = new
+        if old is not None and price == old[0]:
+            out.append(messages.tick_size(self.req_id, ids[1], size))
+        else:
+            attributes = 0 if price is None else _AUTO_EXECUTE
+            out.append(messages.tick_price(self.req_id, ids[0], -1.0 if price is None else price, size, attributes))
+
+    def _close_tick(self, out: list[str], now: datetime) -> None:
+        close = self._delivery.market.world.previous_close(self._instrument, now)
+        if close is not None and close != self._close:
+            self._close = close
+            out.append(messages.tick_price(self.req_id, self._ticks.close, close, 0))
+
+    def _generic_ticks(self, out: list[str], now: datetime, *, volatility: bool) -> None:
+        """Open interest of an option comes on the tick of its right; the other tick then is 0, as IB sends it."""
+        world, instrument = self._delivery.market.world, self._instrument
+        if isinstance(instrument, Option):
+            if OPEN_INTEREST not in self._generics:
+                return
+            value = world.open_interest(instrument, now)
+            if value is not None and value != self._open_interest:
+                self._open_interest = value
+                call, put = (value, 0) if instrument.right == "C" else (0, value)
+                out.append(messages.tick_size(self.req_id, _CALL_OPEN_INTEREST, call))
+                out.append(messages.tick_size(self.req_id, _PUT_OPEN_INTEREST, put))
+            return
+        seen = self._view
+        if not volatility or seen is None or not self._generics & {HISTORICAL_VOLATILITY, IMPLIED_VOLATILITY}:
+            return
+        known = world.volatility(instrument, seen.quotes_at or now)
+        if known is not None and HISTORICAL_VOLATILITY in self._generics:
+            out.append(messages.tick_generic(self.req_id, _HISTORICAL_VOLATILITY_TICK, known.historical))
+        if known is not None and IMPLIED_VOLATILITY in self._generics:
+            out.append(messages.tick_generic(self.req_id, _IMPLIED_VOLATILITY_TICK, known.implied))
+
+    def _write(self, out: Iterable[str]) -> None:
+        data = b"".join([frame(text) for text in out])
+        if data:
+            self._delivery.write(data)

@@ -1,0 +1,1 @@
+"""The TWS wire protocol as a server speaks it: frames, messages, codes."""

@@ -1,0 +1,72 @@
+"""Requests about contracts: details, option parameters, matching symbols."""
+
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from ingest.calendar.sessions import NEW_YORK, session_on
+from tws_simulator.protocol import codes, messages
+from tws_simulator.protocol.messages import message
+from tws_simulator.requests.replies import now, refused
+from tws_simulator.worlds.instruments import OptionSeries
+from tws_simulator.worlds.lookup import CONTRACT_FIELDS, ContractQuery, match
+
+if TYPE_CHECKING:
+    from tws_simulator.connections.connection import ClientConnection
+
+# Exchanges named in answers to reqSecDefOptParams.
+_PARAMETER_EXCHANGES = ("SMART", "CBOE", "AMEX")
+_MOST_SYMBOL_SAMPLES = 16
+
+
+def contract_details(client: "ClientConnection", fields: list[str]) -> None:
+    req_id = int(fields[2])
+    market_time = now(client)
+    found = match(client.state.market.world, ContractQuery.parse(fields[3 : 3 + CONTRACT_FIELDS]), market_time)
+    if not found:
+        client.error(req_id, codes.NO_SECURITY_DEFINITION, codes.NO_SECURITY_DEFINITION_TEXT)
+        return
+    if refused(client, req_id, "contract_details", found[0][0]):
+        return
+    hours = _trading_hours(market_time.astimezone(NEW_YORK).date().toordinal())
+    encode = client.encoder.contract_details
+    client.send(b"".join([encode(req_id, instrument, exchange, hours) for instrument, exchange in found]))
+    client.send(message(52, 1, req_id))
+
+
+@lru_cache(maxsize=8)
+def _trading_hours(ordinal: int) -> str:
+    """Hours of six days from `ordinal` on, as IB writes them: ``20151224:0930-20151224:1300;20151225:CLOSED``."""
+    parts = []
+    for day in (datetime.fromordinal(ordinal).date() + timedelta(days=k) for k in range(6)):
+        session = session_on(day)
+        if session is None:
+            parts.append(f"{day:%Y%m%d}:CLOSED")
+        else:
+            opened, closed = session.open.astimezone(NEW_YORK), session.close.astimezone(NEW_YORK)
+            parts.append(f"{opened:%Y%m%d:%H%M}-{closed:%Y%m%d:%H%M}")
+    return ";".join(parts)
+
+
+def option_parameters(client: "ClientConnection", fields: list[str]) -> None:
+    req_id, symbol, _, sec_type, conid = int(fields[1]), *fields[2:5], int(fields[5] or 0)
+    world = client.state.market.world
+    underlying = world.underlying(symbol, now(client))
+    if underlying is None or underlying.sec_type != sec_type or conid not in (0, underlying.conid):
+        client.error(req_id, codes.NO_SECURITY_DEFINITION, codes.NO_SECURITY_DEFINITION_TEXT)
+        return
+    if refused(client, req_id, "option_parameters", underlying):
+        return
+    classes: dict[tuple[str, float], list[OptionSeries]] = {}
+    for series in world.series(underlying, now(client)):
+        classes.setdefault((series.trading_class, series.multiplier), []).append(series)
+    for exchange in (one for one in _PARAMETER_EXCHANGES if one in underlying.option_exchanges):
+        for listed in classes.values():
+            client.send(messages.option_parameters(req_id, exchange, listed))
+    client.send(message(76, req_id))
+
+
+def matching_symbols(client: "ClientConnection", fields: list[str]) -> None:
+    req_id, pattern = int(fields[1]), fields[2].upper()
+    found = [one for one in client.state.market.world.underlyings(now(client)) if one.symbol.startswith(pattern)]
+    client.send(client.encoder.symbol_samples(req_id, found[:_MOST_SYMBOL_SAMPLES]))

@@ -1,0 +1,84 @@
+"""Requests for market data: type, subscribe, cancel."""
+
+from typing import TYPE_CHECKING
+
+from tws_simulator.connections.subscriptions import Subscription, parse_generics, refused_generics
+from tws_simulator.market import DELAYED, DELAYED_FROZEN, FROZEN, LIVE, MARKET_DATA_TYPES
+from tws_simulator.protocol import codes
+from tws_simulator.requests.replies import invalid, refused, unique
+from tws_simulator.worlds.instruments import Instrument, Underlying
+from tws_simulator.worlds.lookup import CONTRACT_FIELDS, ContractQuery
+
+if TYPE_CHECKING:
+    from tws_simulator.connections.connection import ClientConnection
+
+
+def market_data_type(client: "ClientConnection", fields: list[str]) -> None:
+    requested = int(fields[2])
+    if requested in MARKET_DATA_TYPES:
+        client.requested_type = requested
+    else:
+        invalid(client, -1, f"market data type {requested} is none of 1, 2, 3, 4")
+
+
+def market_data(client: "ClientConnection", fields: list[str]) -> None:
+    req_id = int(fields[2])
+    query = ContractQuery.parse(fields[3 : 3 + CONTRACT_FIELDS])
+    generic_text, snapshot = fields[-4], fields[-3] == "1" or fields[-2] == "1"
+    instrument = unique(client, req_id, query)
+    if instrument is None:
+        return
+    try:
+        generics = parse_generics(generic_text)
+    except ValueError:
+        invalid(client, req_id, f"Incorrect generic tick list of {generic_text}")
+        return
+    if snapshot and generics:
+        invalid(client, req_id, "Snapshot market data subscription is not applicable to generic ticks")
+        return
+    requested_type = _served_type(client, instrument)
+    if unknown := refused_generics(instrument, generics, requested_type):
+        kind = query.sec_type or ("STK" if isinstance(instrument, Underlying) else "OPT")
+        invalid(client, req_id, f"Incorrect generic tick list of {','.join(map(str, unknown))} for ({kind})")
+        return
+    if req_id in client.subscriptions:
+        client.error(req_id, codes.DUPLICATE_TICKER, codes.DUPLICATE_TICKER_TEXT)
+        return
+    if refused(client, req_id, "market_data", instrument):
+        return
+    if client.holds_line(snapshot) and not client.state.lines.take():
+        client.error(req_id, codes.MAX_TICKERS, codes.MAX_TICKERS_TEXT)
+        return
+    stats = client.state.stats
+    stats.subscriptions += 1
+    stats.snapshots += snapshot
+    subscription = Subscription(
+        client.delivery,
+        req_id,
+        instrument,
+        requested_type,
+        generics,
+        snapshot=snapshot,
+        on_end=client.end_subscription,
+    )
+    client.subscriptions[req_id] = subscription
+    if (advisory := client.state.faults.advisory(instrument, requested_type)) is not None:
+        client.error(req_id, advisory, codes.text_of(advisory))
+    subscription.start()
+
+
+def _served_type(client: "ClientConnection", instrument: Instrument) -> int:
+    """The type a request is served with: IB's page has it that delayed data is only for who may not see live data."""
+    state = client.state
+    if state.options.delayed_requests == "ignored" and not state.faults.delayed_only(instrument):
+        return {DELAYED: LIVE, DELAYED_FROZEN: FROZEN}.get(client.requested_type, client.requested_type)
+    return client.requested_type
+
+
+def cancel_market_data(client: "ClientConnection", fields: list[str]) -> None:
+    req_id = int(fields[2])
+    subscription = client.subscriptions.get(req_id)
+    if subscription is None:
+        client.error(req_id, codes.UNKNOWN_TICKER, f"Can't find EId with tickerId:{req_id}")
+    else:
+        client.end_subscription(subscription)

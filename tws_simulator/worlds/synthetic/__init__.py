@@ -1,0 +1,6 @@
+"""A made-up market that is the same every time it is asked."""
+
+from tws_simulator.worlds.synthetic.events import read_corporate_actions
+from tws_simulator.worlds.synthetic.world import SyntheticWorld
+
+__all__ = ["SyntheticWorld", "read_corporate_actions"]
