@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from ingest.errors import UsageError
+from lake.location import DEFAULT_ROOT, settings_file
 
 PROJECT = Path(__file__).resolve().parents[1]
-CONFIG_FILE = Path("config/chainlake.toml")
 IB_VARIABLES = ("host", "port", "client_id", "market_data_type")
 
 Positive = Annotated[float, Field(gt=0)]
@@ -37,7 +37,7 @@ class Section(BaseModel):
 class LakeSettings(Section):
     """Where the lake is."""
 
-    root: str = "data/lake"
+    root: str = DEFAULT_ROOT
 
 
 class StateSettings(Section):
@@ -323,10 +323,8 @@ def load(config: Path | None = None, **flags: dict[str, Any]) -> Settings:
     `flags` are sections with the keys to set, such as ``ib={"port": 4003}``. Raises UsageError with the first
     mistake and where it is.
     """
-    config = config or (Path(named) if (named := os.environ.get("CHAINLAKE_CONFIG")) else None)
-    if config is None:
-        config = CONFIG_FILE if CONFIG_FILE.exists() else None
-    elif not config.exists():
+    config = config or settings_file()
+    if config is not None and not config.exists():
         raise UsageError(f"no settings file {config}: give another --config, or run `chainlake init`")
     _toml_file.path = config
     try:

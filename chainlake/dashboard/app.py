@@ -1,10 +1,9 @@
 """The page. Served by ``chainlake dashboard``, or ``streamlit run chainlake/dashboard/app.py -- --lake ROOT``.
 
-The lake is the one of ``--lake``, else of CHAINLAKE_LAKE__ROOT, else ``data/lake``; the sidebar can name another.
+The lake is the one of ``--lake``, else the one that `lake.location` finds; the sidebar can name another.
 """
 
 import argparse
-import os
 from collections.abc import Callable
 from datetime import date
 
@@ -16,6 +15,7 @@ import streamlit as st
 from chainlake.dashboard import queries
 from lake.catalog.connection import Limits, open_catalog
 from lake.errors import LakeError
+from lake.location import lake_root
 
 # A catalog knows the tables there were when it was opened, so a new one is opened after this long.
 CATALOG_LIFE = "60s"
@@ -24,11 +24,11 @@ LIMITS = Limits(memory="1GB", threads=2)
 MOST_UNDERLYINGS = 40
 
 
-def lake_root() -> str:
-    """The lake named on the command line, else in the environment, else the default one."""
+def first_lake() -> str:
+    """The lake named on the command line, else the one that `lake.location` finds."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--lake", default=os.environ.get("CHAINLAKE_LAKE__ROOT") or "data/lake")
-    return str(parser.parse_known_args()[0].lake)
+    parser.add_argument("--lake")
+    return lake_root(parser.parse_known_args()[0].lake)
 
 
 @st.cache_resource(ttl=CATALOG_LIFE, show_spinner=False)
@@ -41,7 +41,7 @@ def page() -> None:
     """Draw the page."""
     st.set_page_config(page_title="Chainlake", page_icon="🌊", layout="wide")
     st.title("Chainlake")
-    root = st.sidebar.text_input("Lake", lake_root(), help="Root of a lake: a folder, or s3://bucket/prefix").strip()
+    root = st.sidebar.text_input("Lake", first_lake(), help="Root of a lake: a folder, or s3://bucket/prefix").strip()
     try:
         catalog = catalog_of(root).cursor()
     except LakeError as error:

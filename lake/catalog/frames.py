@@ -4,26 +4,24 @@
 >>> scan("clean/daily_clean").filter(trade_date=day, underlying="AAPL").collect()
 """
 
-import os
 from pathlib import Path
 
 import polars as pl
 
 from lake import storage
 from lake.errors import LakeError
+from lake.location import lake_root
 from lake.store import Lake
-
-ROOT_VARIABLE, DEFAULT_ROOT = "CHAINLAKE_LAKE__ROOT", "data/lake"
 
 
 def scan(name: str, root: str | Path | None = None) -> pl.LazyFrame:
     """The rows of the table `name` (``schema/table``) at its latest commit, lazily: ``.collect()`` reads them.
 
-    What is filtered by trade_date and underlying before collecting is not read. `root` is the lake; by default the
-    variable ``CHAINLAKE_LAKE__ROOT`` names it, else it is ``data/lake``. Raises LakeMissing, or LakeError, which lists
+    What is filtered by trade_date and underlying before collecting is not read. `root` is the lake; by default
+    `lake.location.lake_root` says where it is. Raises LakeMissing, or LakeError, which lists
     the tables there are, when `name` is not one of them.
     """
-    lake = Lake.open(storage.absolute(root or os.environ.get(ROOT_VARIABLE, DEFAULT_ROOT)))
+    lake = Lake.open(storage.absolute(lake_root(root)))
     table = lake.table(name)
     if table is None:
         there = ", ".join(lake.table_names())

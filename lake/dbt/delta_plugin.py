@@ -24,6 +24,7 @@ from dbt_common.exceptions import DbtRuntimeError
 from lake import storage
 from lake.duck import load_delta, open_root
 from lake.errors import LakeError
+from lake.location import lake_root
 from lake.store import RESTATED, Lake
 
 # Rows handed from DuckDB to the writer at a time: a day of 3.5 million rows never lies in memory as a whole.
@@ -36,14 +37,16 @@ class Plugin(BasePlugin):
     """Connections that read Delta, and a `store` that writes it."""
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:
-        """Called once by dbt-duckdb, before there is a connection: makes the root of the lake absolute.
+        """Called once by dbt-duckdb, before there is a connection: finds the lake, and names it absolutely.
 
-        Views that dbt creates name the root, and are read again by a dbt that was started from another folder.
+        `plugin_config["home"]` is the folder of Chainlake's settings (`lake.location`). Views that dbt creates
+        name the root, and are read again by a dbt that was started from another folder.
         """
         self._connection: duckdb.DuckDBPyConnection | None = None
         if self.creds is not None:
             with _told_by_dbt():
-                self.creds.external_root = storage.absolute(self.creds.external_root)
+                home = Path(plugin_config.get("home", "."))
+                self.creds.external_root = storage.absolute(lake_root(home=home))
 
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
         """Make the folder of the database file, as DuckDB does not, and refuse a file that another build has open."""

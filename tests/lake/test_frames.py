@@ -10,9 +10,10 @@ import pytest
 from ingest.calendar.sessions import session_on
 from ingest.discovery.discover import store_session
 from lake.catalog.connection import CATALOG_FILE, write_catalog
-from lake.catalog.frames import ROOT_VARIABLE, scan
+from lake.catalog.frames import scan
 from lake.duck import load_delta, open_root
 from lake.errors import LakeError, LakeMissing
+from lake.location import ROOT_VARIABLE
 from lake.storage import read_object
 from lake.store import Lake
 from tests.lake.conftest import SECRET, ObjectStore

@@ -12,8 +12,9 @@ from ingest.capacity.estimate import Case, Limits, Timing, slot_seconds
 from ingest.capacity.probe_result import stored
 from ingest.capture.modes import UNMEASURED, mode_of
 from ingest.errors import UsageError
-from ingest.settings import CONFIG_FILE, Settings
+from ingest.settings import Settings
 from ingest.universe import read_universe
+from lake.location import DEFAULT_CONFIG, settings_file
 from lake.reads import reader
 from lake.store import Lake
 
@@ -43,10 +44,9 @@ def configuration_checks(settings: Settings, config: Path | None, now: datetime)
 
 
 def _settings(settings: Settings, config: Path | None) -> Iterator[Check]:
-    named = config or (Path(text) if (text := os.environ.get("CHAINLAKE_CONFIG")) else None)
-    file = named or (CONFIG_FILE if CONFIG_FILE.exists() else None)
+    file = config or settings_file()
     if file is None:
-        yield warn("settings", f"no {CONFIG_FILE}: defaults are used", "chainlake init writes one to be edited")
+        yield warn("settings", f"no {DEFAULT_CONFIG}: defaults are used", "chainlake init writes one to be edited")
     else:
         yield ok("settings", f"{file}; lake {settings.lake.root}, state {settings.state.dir}")
     if strangers := unknown_variables(dict(os.environ)):

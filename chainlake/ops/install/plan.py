@@ -10,7 +10,8 @@ from chainlake.ops.install import environment_file, launchd, systemd
 from chainlake.ops.install.files import File
 from chainlake.ops.install.installation import Mode, Site, jobs, local_lake, path_variables, within
 from ingest.errors import UsageError
-from ingest.settings import CONFIG_FILE, load
+from ingest.settings import load
+from lake.location import settings_file
 
 Manager = Literal["systemd", "launchd"]
 
@@ -61,7 +62,7 @@ def site(manager: Manager, work: Path, config: Path | None, user: str | None, ho
             raise UsageError(f"there is no {name} in {programs}: run `make setup` in the checkout")
     if not work.is_dir():
         raise UsageError(f"--prefix {work}: there is no such folder; run `chainlake init {work}` first")
-    named = config or _config_of(work)
+    named = config or settings_file(work)
     settings = load(named)
     folder = host.config_home / "chainlake"
     if user and manager == "systemd":
@@ -77,12 +78,6 @@ def site(manager: Manager, work: Path, config: Path | None, user: str | None, ho
         user=user,
         variables=path_variables(settings, work),
     )
-
-
-def _config_of(work: Path) -> Path | None:
-    if variable := os.environ.get("CHAINLAKE_CONFIG"):
-        return Path(variable)
-    return work / CONFIG_FILE if (work / CONFIG_FILE).exists() else None
 
 
 def plan(manager: Manager, mode: Mode, at: Site, host: Host) -> Installation:
