@@ -30,13 +30,14 @@ INTERPRETER = (sys.executable, "-P", "-B", "-c")
 # Confined before anything is loaded that starts threads.
 CHILD = """
 import json, sys
-from lake import sandbox
+from lake.catalog import sandbox
 asked = json.load(sys.stdin)
 sandbox.confine(asked["network"])
-from lake import untrusted
+from lake.catalog import untrusted
 untrusted.serve(asked)
 """
-PACKAGE = Path(__file__).resolve().parents[1]
+# What the child imports from, whether or not Chainlake was installed for its interpreter.
+IMPORT_ROOT = Path(__file__).resolve().parents[2]
 # Memory beside that of DuckDB: for the answer, and for threads, buffers and scraps.
 SHARE_OF_ANSWER, SCRAPS_BYTES = 0.25, 256 << 20
 # How long DuckDB has to heed the time limit before its process is ended, in seconds.
@@ -66,7 +67,7 @@ def answer(question: Question, limits: Limits) -> pa.Table:
         # A platform without the wheel: what has to be downloaded is downloaded by a process that can.
         duck.connect(root=root).close()
     asked = {"question": asdict(replace(question, root=root)), "limits": asdict(limits), "network": network}
-    places = (str(PACKAGE), os.environ.get("PYTHONPATH", ""))
+    places = (str(IMPORT_ROOT), os.environ.get("PYTHONPATH", ""))
     with subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
         [*INTERPRETER, CHILD],
         stdin=subprocess.PIPE,
