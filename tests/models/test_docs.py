@@ -70,6 +70,7 @@ def test_exposures_name_what_is_read() -> None:
         for name, tables in exposures.items()
     }
     # latest_published is a view over published.
-    assert named["dashboard"] == {name.replace("latest_", "") for name in queried("dashboard")}
-    assert named["command_line"] == queried("flows") & kept
+    assert named["dashboard"] == {name.replace("latest_", "") for name in queried("chainlake/dashboard")}
+    programs = queried("chainlake/cli") | queried("chainlake/ops") | queried("flows")
+    assert named["command_line"] == programs & kept
     assert named["catalog"] == kept
