@@ -29,7 +29,7 @@ import generated_lake
 
 from ingest.calendar.sessions import Session
 from lake.duck import connect
-from lake.maintenance.compaction import compact, due
+from lake.maintenance.compaction import candidates, compact
 from lake.maintenance.lock import maintainer
 from lake.maintenance.vacuum import tidy_log
 from lake.store import Lake
@@ -98,8 +98,8 @@ def age(lake: Lake, date_s: float) -> None:
 def maintain(lake: Lake, today: date) -> int:
     """What `chainlake compact` does; the number of partitions that it worked on."""
     with maintainer(lake, "benchmark") as hold:
-        done = list(compact(lake, due(lake, today, today - timedelta(days=HOT_DAYS)), hold))
-        for name in {each.due.table for each in done}:
+        done = list(compact(lake, candidates(lake, today, today - timedelta(days=HOT_DAYS)), hold))
+        for name in {each.candidates.table for each in done}:
             tidy_log(lake, name, LOG_DAYS, checkpoint=True)
     return len(done)
 

@@ -27,13 +27,14 @@ TABLE = "raw/option_quotes"
 COMPACT = """
 import json, re, sys, time
 from datetime import date, timedelta
-from lake.maintenance.compaction import compact, due
+from lake.maintenance.compaction import candidates, compact
 from lake.maintenance.lock import maintainer
 from lake.store import Lake
 lake, today, hot_from = Lake.open(sys.argv[1]), date.fromisoformat(sys.argv[2]), date.fromisoformat(sys.argv[3])
 started = time.perf_counter()
 with maintainer(lake, "benchmark") as hold:
-    done = list(compact(lake, [each for each in due(lake, today, hot_from) if each.table == "raw/option_quotes"], hold))
+    chosen = [each for each in candidates(lake, today, hot_from) if each.table == "raw/option_quotes"]
+    done = list(compact(lake, chosen, hold))
 # getrusage would tell the peak of the process that started this one, where that was higher.
 (peak,) = re.findall(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())
 print(json.dumps({"seconds": round(time.perf_counter() - started, 1), "partitions": len(done),

@@ -38,12 +38,12 @@ BUILD = """
 import json, resource, sys, time
 from datetime import date
 from pathlib import Path
-from flows.models import build
+from flows.models import BuildPaths, DbtProject
 root, seeds, state, *days = sys.argv[1:]
-took = []
+took, project, paths = [], DbtProject(), BuildPaths(root, Path(seeds), Path(state))
 for day in days:
     started = time.perf_counter()
-    result = build(root, [date.fromisoformat(day)], seeds=Path(seeds), state=Path(state))
+    result = project.build(paths, [date.fromisoformat(day)])
     took.append(time.perf_counter() - started)
     nodes = {node.name: round(node.elapsed_s, 2) for node in result.nodes if node.resource_type == "model"}
 print(json.dumps({"seconds": took, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1048576,

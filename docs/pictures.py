@@ -39,8 +39,10 @@ async def main() -> None:
         from flows.prefect import rehearsal
 
         settings = load()
-        async with rehearsal.stage(settings, SYMBOLS, DAY, SPEED, api_url) as stage:
-            runs = await rehearsal.play(stage, settings, [DAY], lambda words: print(words, flush=True))
+        async with rehearsal.rehearsal_services(
+            settings, rehearsal.Rehearsal([DAY], SYMBOLS, SPEED), api_url
+        ) as context:
+            runs = await rehearsal.run_days(context, settings, [DAY], lambda words: print(words, flush=True))
             slot = next(run for run in runs if run.name.startswith("snapshot") and run.state_name == "Completed")
             # As it is in earnest: with the schedules of New York's clock.
             await rehearsal.deploy(rehearsal.rehearsed(settings))

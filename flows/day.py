@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from flows.steps import Desk, Rollup, rollup
+from flows.steps import BrokerContext, Rollup, rollup
 from ingest.calendar.clock import MarketClock, sleep_until
 from ingest.calendar.sessions import NEW_YORK, Session, Slot
 from ingest.errors import BrokerUnreachable, UsageError
@@ -46,7 +46,7 @@ def step_instant(slot: Slot) -> datetime:
 
 
 async def run_day(
-    desk: Desk,
+    broker: BrokerContext,
     session: Session,
     with_open_interest: bool,
     on_step: Callable[[str], None] = lambda label: None,
@@ -57,75 +57,75 @@ async def run_day(
     loses the broker does not end the day. Raises UsageError when the day lies in the past of a clock that cannot be
     stepped.
     """
-    settings, report = desk.work.settings, DayReport(session)
-    if desk.session.clock.now() >= session.at(settings.close.deadline) and not stepped(desk):
+    settings, report = broker.context.settings, DayReport(session)
+    if broker.session.clock.now() >= session.at(settings.close.deadline) and not stepped(broker):
         raise UsageError(f"{session.trade_date} is over: there is no historical backfill")
     on_step("discover")
-    await reach(desk, session.at(settings.schedule.freeze_at))
-    discovered = desk.session.clock.now() >= session.close or await _discover(desk, report, "discover")
+    await reach(broker, session.at(settings.schedule.freeze_at))
+    discovered = broker.session.clock.now() >= session.close or await _discover(broker, report, "discover")
     for slot in session.slots:
-        await reach(desk, step_instant(slot) if stepped(desk) else slot.sample_time)
-        if not slot.holds(desk.session.clock.now()):
+        await reach(broker, step_instant(slot) if stepped(broker) else slot.sample_time)
+        if not slot.holds(broker.session.clock.now()):
             log.warning("slot_missed", trade_date=str(session.trade_date), slot=slot.label)
             report.missed.append(slot)
             continue
         on_step(f"slot {slot.label}")
-        discovered = discovered or await _discover(desk, report, f"discover at {slot.label}")
-        if discovered or desk.is_frozen(session):
-            await report.attempt(f"slot {slot.label}", desk.snapshot(session, slot))
+        discovered = discovered or await _discover(broker, report, f"discover at {slot.label}")
+        if discovered or broker.is_frozen(session):
+            await report.attempt(f"slot {slot.label}", broker.snapshot(session, slot))
     on_step("close snapshot")
-    await reach(desk, session.at(settings.schedule.close_snapshot_at))
-    await report.attempt("close snapshot", desk.snapshot(session, session.close_slot, "close"))
+    await reach(broker, session.at(settings.schedule.close_snapshot_at))
+    await report.attempt("close snapshot", broker.snapshot(session, session.close_slot, "close"))
     on_step("rollup")
-    report.rollup = await rollup(desk.work, desk.lake, [session.trade_date], desk.session.clock.now())
+    report.rollup = await rollup(broker.context, broker.lake, [session.trade_date], broker.session.clock.now())
     if with_open_interest:
-        await _fill_open_interest(desk, report, on_step)
+        await _fill_open_interest(broker, report, on_step)
         on_step("rollup with open interest")
-        report.rollup = await rollup(desk.work, desk.lake, [session.trade_date], desk.session.clock.now())
+        report.rollup = await rollup(broker.context, broker.lake, [session.trade_date], broker.session.clock.now())
     return report
 
 
-async def _discover(desk: Desk, report: DayReport, label: str) -> bool:
+async def _discover(broker: BrokerContext, report: DayReport, label: str) -> bool:
     """Freeze the contract set; False when nothing was found, and the last set is frozen instead where there is one."""
 
     async def step() -> list[Run]:
         try:
-            return [await desk.discover(report.session)]
+            return [await broker.discover(report.session)]
         except BrokerUnreachable as reason:
-            desk.reuse_frozen(report.session, str(reason))
+            broker.reuse_frozen(report.session, str(reason))
             raise
 
     return await report.attempt(label, step()) and report.runs[-1].status != "failed"
 
 
-async def _fill_open_interest(desk: Desk, report: DayReport, on_step: Callable[[str], None]) -> None:
+async def _fill_open_interest(broker: BrokerContext, report: DayReport, on_step: Callable[[str], None]) -> None:
     session = report.session
-    for instant in attempts_at(session.trade_date, desk.work.settings):
+    for instant in attempts_at(session.trade_date, broker.context.settings):
         label = f"open interest, {instant.astimezone(NEW_YORK):%a %H:%M}"
         on_step(label)
-        await reach(desk, instant)
+        await reach(broker, instant)
 
         async def step() -> list[Run]:
-            return [await desk.enrich(session)]
+            return [await broker.enrich(session)]
 
         if await report.attempt(label, step()) and report.runs[-1].status == "ok":
             return
 
 
-def simulated(desk: Desk) -> bool:
+def simulated(broker: BrokerContext) -> bool:
     """Whether the pipeline runs on the market clock of a simulated gateway."""
-    return isinstance(desk.session.clock, MarketClock)
+    return isinstance(broker.session.clock, MarketClock)
 
 
-def stepped(desk: Desk) -> bool:
+def stepped(broker: BrokerContext) -> bool:
     """Whether the pipeline's clock stands still until it is stepped on."""
-    clock = desk.session.clock
+    clock = broker.session.clock
     return isinstance(clock, MarketClock) and clock.speed == 0
 
 
-async def reach(desk: Desk, instant: datetime) -> None:
+async def reach(broker: BrokerContext, instant: datetime) -> None:
     """Wait for `instant`, or step to it: to and fro, because a simulated day may be run again."""
-    if stepped(desk):
-        await desk.session.step_clock(instant)
+    if stepped(broker):
+        await broker.session.step_clock(instant)
     else:
-        await sleep_until(desk.session.clock, instant)
+        await sleep_until(broker.session.clock, instant)

@@ -9,8 +9,9 @@ from pathlib import Path
 import polars as pl
 
 from flows.day import DayReport, run_day
-from flows.simulated_gateway import LINES, MESSAGES_PER_SECOND, free_port, gateway_process
-from flows.steps import Workplace, desk
+from flows.models import DbtProject
+from flows.simulated_gateway import LINES, MESSAGES_PER_SECOND, GatewayOptions, gateway_process
+from flows.steps import StepContext, connect_broker
 from ingest.calendar.sessions import NEW_YORK, Session, last_completed, session_on
 from ingest.contracts import Underlying
 from ingest.errors import UsageError
@@ -78,19 +79,18 @@ async def run_demo(
 ) -> list[DayReport]:
     """Run the last completed session of three underlyings, or the days of `files`, in a gateway of its own."""
     days = recorded_days(files) if files else [RecordedDay(last_completed(now), SYMBOLS)]
-    port, control_port = free_port(), free_port()
-    settings = demo_settings(settings, port, all_contracts)
-    reports = []
     recorded = sorted({symbol for day in days for symbol in day.symbols})
-    start = days[0].session.at(settings.schedule.freeze_at)
-    async with gateway_process(settings, port, control_port, recorded, start, files):
+    gateway = GatewayOptions(recorded, days[0].session.at(settings.schedule.freeze_at), files)
+    settings = demo_settings(settings, gateway.port, all_contracts)
+    reports, project = [], DbtProject()
+    async with gateway_process(settings, gateway):
         for day in days:
             universe = tuple(Underlying(symbol, group="demo") for symbol in day.symbols)
-            async with desk(Workplace(settings, universe, "demo", chosen=True)) as place:
-                say = partial(_say_step, on_step, day.session.trade_date)
-                reports.append(await run_day(place, day.session, True, say))
+            async with connect_broker(StepContext(settings, universe, "demo", chosen=True, project=project)) as broker:
+                report_step = partial(_report_step, on_step, day.session.trade_date)
+                reports.append(await run_day(broker, day.session, True, report_step))
     return reports
 
 
-def _say_step(on_step: Callable[[str], None], day: date, step: str) -> None:
+def _report_step(on_step: Callable[[str], None], day: date, step: str) -> None:
     on_step(f"{day}, {step}")

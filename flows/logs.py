@@ -1,6 +1,6 @@
 """Structured logs: JSON lines in ``state/run_logs``, and for people on the terminal what they asked to see.
 
-Files are named by the New York day of each record, the day that trade dates are told by: a process that runs over
+Files are named by the New York day of each record, the day of trade dates: a process that runs over
 midnight goes on in the next day's file. Warnings and worse of every process also stand in one place,
 ``state/run_logs/errors/errors_YYYYMMDD.log``.
 """
@@ -26,14 +26,16 @@ SHARED: list[structlog.typing.Processor] = [
 ]
 OURS = ("flows", "ingest", "lake")
 # What Prefect's line of a record says already.
-SAID = ("event", "level", "logger", "timestamp")
+SHOWN_BY_PREFECT = ("event", "level", "logger", "timestamp")
 
 
 class Event(dict[str, Any]):
     """An event that handlers which are not ours, as those of Prefect's page, show as words."""
 
     def __str__(self) -> str:
-        return " ".join([str(self["event"]), *(f"{name}={value}" for name, value in self.items() if name not in SAID)])
+        return " ".join(
+            [str(self["event"]), *(f"{name}={value}" for name, value in self.items() if name not in SHOWN_BY_PREFECT)]
+        )
 
 
 def as_event(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -69,7 +71,7 @@ class DailyFile(logging.Handler):
         return self._folder / f"{self._prefix}_{day:%Y%m%d}{self._suffix}"
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Append a record; one that cannot be written is told of on stderr, as logging does."""
+        """Append a record; one that cannot be written is reported on stderr, as logging does."""
         try:
             line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
             file = os.open(self.path(record), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

@@ -38,7 +38,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class MaintenanceContext:
     """A lake with its settings, who started the step, and the instant at which it did (aware).
 
     `clock_is_right`: a person vouches for that instant, however long ago the lake has recorded anything.
@@ -62,23 +62,23 @@ class Site:
             return last_instant(self.lake, reads, self.now) - timedelta(days=self.settings.maintenance.as_of_days)
 
 
-def compact(site: Site, dry_run: bool = False) -> Report:
+def compact(context: MaintenanceContext, dry_run: bool = False) -> Report:
     """Compact what is due, prove the rows, and tidy the logs. Raises MaintainerBusy, RowsDiffer."""
-    given, lake = site.settings.maintenance, site.lake
-    today = site.now.astimezone(NEW_YORK).date()
+    given, lake = context.settings.maintenance, context.lake
+    today = context.now.astimezone(NEW_YORK).date()
 
-    def due() -> list[compaction.Due]:
-        return compaction.due(lake, today, today - timedelta(days=given.hot_days), given.same_day)
+    def candidates() -> list[compaction.Candidate]:
+        return compaction.candidates(lake, today, today - timedelta(days=given.hot_days), given.same_day)
 
     if dry_run:
-        return _compaction_report([_due_row(each) for each in due()], "would compact")
-    with _recorded(site, "compact") as run, maintainer(lake, "compact") as hold:
-        partitions = due()
+        return _compaction_report([_candidate_row(each) for each in candidates()], "would compact")
+    with _recorded(context, "compact") as run, maintainer(lake, "compact") as hold:
+        partitions = candidates()
         run.asked = len(partitions)
         rows = []
         for done in compaction.compact(lake, partitions, hold):
-            rows.append(_due_row(done.due) | {"files_after": done.files, "bytes_after": done.size})
-            _note(site, run, "compact", rows[-1] | {"version": done.version})
+            rows.append(_candidate_row(done.candidates) | {"files_after": done.files, "bytes_after": done.size})
+            _note(context, run, "compact", rows[-1] | {"version": done.version})
         worked_on = {row["table"] for row in rows}
         for name in lake.table_names():
             hold.require()
@@ -89,45 +89,45 @@ def compact(site: Site, dry_run: bool = False) -> Report:
     return report
 
 
-def undo_compaction(site: Site, table: str, version: int) -> Report:
+def undo_compaction(context: MaintenanceContext, table: str, version: int) -> Report:
     """Take back the rows that a compaction doubled or lost, and keep what was committed after it."""
-    with _recorded(site, "compact") as run, maintainer(site.lake, "compact --undo") as hold:
-        days = compaction.undo(site.lake, table, version, hold)
+    with _recorded(context, "compact") as run, maintainer(context.lake, "compact --undo") as hold:
+        days = compaction.undo(context.lake, table, version, hold)
         run.asked = run.captured = len(days)
         rows = tuple({"table": table, "trade_date": day, "undone_version": version} for day in days)
         for row in rows:
-            _note(site, run, "undo", row)
+            _note(context, run, "undo", row)
         run.message = f"took back compaction {table}@{version} for {len(days)} dates"
     return Report("compact", rows, run.message)
 
 
-def retire(site: Site, dry_run: bool = False) -> Report:
+def run_retention(context: MaintenanceContext, dry_run: bool = False) -> Report:
     """Take out what is older than its retention. Raises MaintainerBusy.
 
     Raises ClockRefused, before anything is written, when something is due by a clock that the lake contradicts.
     """
-    given, lake = site.settings.maintenance, site.lake
-    today = site.now.astimezone(NEW_YORK).date()
+    given, lake = context.settings.maintenance, context.lake
+    today = context.now.astimezone(NEW_YORK).date()
     cutoffs = retention.Cutoffs(
         intraday=today - timedelta(days=given.intraday_retain_days),
-        lookups=sessions_back(today, site.settings.discovery.unlisted_sessions),
+        lookups=sessions_back(today, context.settings.discovery.unlisted_sessions),
         errors=today - timedelta(days=given.log_retain_days),
     )
-    logs = retention.expired_logs(site.state, site.now - timedelta(days=given.log_retain_days))
-    due = retention.expired(lake, cutoffs)
-    if due or logs:
-        _require_clock(site, "retention")
+    logs = retention.expired_logs(context.state, context.now - timedelta(days=given.log_retain_days))
+    expired = retention.expired(lake, cutoffs)
+    if expired or logs:
+        _require_clock(context, "retention")
     if dry_run:
-        return _retention_report([asdict(each) for each in due], len(logs), "would retire")
-    with _recorded(site, "retention") as run, maintainer(lake, "retention") as hold:
+        return _retention_report([asdict(each) for each in expired], len(logs), "would retire")
+    with _recorded(context, "retention") as run, maintainer(lake, "retention") as hold:
         dates = retention.expired(lake, cutoffs)
         run.asked = len(dates)
         rows = []
-        for each in retention.retire(lake, dates, hold):
+        for each in retention.remove_expired(lake, dates, hold):
             rows.append(asdict(each))
-            _note(site, run, "retire", rows[-1])
+            _note(context, run, "retire", rows[-1])
         for path in logs:
-            _note(site, run, "delete", {"file": path.name, "size": path.stat().st_size})
+            _note(context, run, "delete", {"file": path.name, "size": path.stat().st_size})
             path.unlink()
         run.captured = len(rows)
         report = _retention_report(rows, len(logs), "retired")
@@ -135,30 +135,30 @@ def retire(site: Site, dry_run: bool = False) -> Report:
     return report
 
 
-def sweep(site: Site, dry_run: bool = False) -> Report:
-    """Delete the files that nothing needs any more. Raises MaintainerBusy, and ClockRefused as `retire` does."""
-    hours = site.settings.maintenance.vacuum_hours
-    if site.lake.origin not in ON_MARKET_CLOCK:
+def run_vacuum(context: MaintenanceContext, dry_run: bool = False) -> Report:
+    """Delete the files that nothing needs any more. Raises MaintainerBusy, and ClockRefused as `run_retention` does."""
+    hours = context.settings.maintenance.vacuum_hours
+    if context.lake.origin not in ON_MARKET_CLOCK:
         # The as-of horizon of a market clock's lake counts from its last publication, whatever the host's clock says.
-        _require_clock(site, "vacuum")
+        _require_clock(context, "vacuum")
     if dry_run:
-        found = [asdict(each) for each in vacuum.vacuum(site.lake, site.horizon, None, hours)]
+        found = [asdict(each) for each in vacuum.vacuum(context.lake, context.horizon, None, hours)]
         return _vacuum_report(found, "would delete")
-    with _recorded(site, "vacuum") as run, maintainer(site.lake, "vacuum") as hold:
+    with _recorded(context, "vacuum") as run, maintainer(context.lake, "vacuum") as hold:
         rows = []
-        for each in vacuum.vacuum(site.lake, site.horizon, hold, hours):
+        for each in vacuum.vacuum(context.lake, context.horizon, hold, hours):
             rows.append(asdict(each))
-            _note(site, run, "vacuum", rows[-1])
+            _note(context, run, "vacuum", rows[-1])
         run.asked = run.captured = sum(row["files"] for row in rows)
         report = _vacuum_report(rows, "deleted")
         run.message = report.sentence
     return report
 
 
-def watch_disk(site: Site, dry_run: bool = False) -> Report:
+def check_disk(context: MaintenanceContext, dry_run: bool = False) -> Report:
     """Compare how full the file systems of lake and state are with the bound; a breach is recorded as an error."""
-    bound = site.settings.maintenance.disk_used_pct
-    found = disk.usage([site.lake.root, str(site.state)])
+    bound = context.settings.maintenance.disk_used_pct
+    found = disk.usage([context.lake.root, str(context.state)])
     rows = tuple(
         {"path": each.path, "used_bytes": each.used, "free_bytes": each.free, "used_pct": round(each.used_pct, 1)}
         for each in found
@@ -171,58 +171,58 @@ def watch_disk(site: Site, dry_run: bool = False) -> Report:
         else f"no file system is fuller than {bound:g} %"
     )
     if not dry_run:
-        with _recorded(site, "disk") as run:
+        with _recorded(context, "disk") as run:
             run.asked, run.failed, run.message = len(found), len(full), sentence
             run.captured = run.asked - run.failed
             if full:
                 run.status = "failed"
-                run.error("disk_full", sentence, site.now)
+                run.error("disk_full", sentence, context.now)
     return Report("disk", rows, sentence, passed=not full)
 
 
-def _require_clock(site: Site, command: str) -> None:
-    if not site.clock_is_right:
-        require_evidence(site.lake, site.now, newest_session(site.lake), command)
+def _require_clock(context: MaintenanceContext, command: str) -> None:
+    if not context.clock_is_right:
+        require_evidence(context.lake, context.now, newest_session(context.lake), command)
 
 
 # -- records -----------------------------------------------------------------------------------------------------------
 
 
 # What a week's maintenance does, in this order.
-WEEKLY: tuple[Callable[[Site], Report], ...] = (compact, retire, sweep, watch_disk)
+WEEKLY: tuple[Callable[[MaintenanceContext], Report], ...] = (compact, run_retention, run_vacuum, check_disk)
 
 
 @contextmanager
-def _recorded(site: Site, step: str) -> Iterator[Run]:
+def _recorded(context: MaintenanceContext, step: str) -> Iterator[Run]:
     """A run that leaves its record however it ends: refused when somebody else maintains the lake."""
-    run = Run(step, site.now.astimezone(NEW_YORK).date(), site.trigger, site.now)
+    run = Run(step, context.now.astimezone(NEW_YORK).date(), context.trigger, context.now)
     try:
         yield run
     except Exception as error:
         run.status = "refused" if isinstance(error, MaintainerBusy) else "failed"
         run.message = " ".join(str(error).split())
-        run.error(type(error).__name__, run.message, site.now)
+        run.error(type(error).__name__, run.message, context.now)
         raise
     finally:
-        run.record(site.lake, HostClock(), site.state)
+        run.record(context.lake, HostClock(), context.state)
 
 
-def _note(site: Site, run: Run, action: str, row: dict[str, Any]) -> None:
-    folder = site.state / "run_logs"
+def _note(context: MaintenanceContext, run: Run, action: str, row: dict[str, Any]) -> None:
+    folder = context.state / "run_logs"
     folder.mkdir(parents=True, exist_ok=True)
-    line = {"at": HostClock().now(), "run": run.ingest_id, "lake": site.lake.root, "action": action, **row}
-    with (folder / f"retention_{site.now:%Y%m}.jsonl").open("a") as lines:
+    line = {"at": HostClock().now(), "run": run.ingest_id, "lake": context.lake.root, "action": action, **row}
+    with (folder / f"retention_{context.now:%Y%m}.jsonl").open("a") as lines:
         lines.write(json.dumps(line, default=str) + "\n")
 
 
-def _due_row(due: compaction.Due) -> dict[str, Any]:
+def _candidate_row(candidates: compaction.Candidate) -> dict[str, Any]:
     return {
-        "table": due.table,
-        "trade_date": due.trade_date,
-        "how": "sort, zstd" if due.rewrite else "merge",
-        "rows": due.rows,
-        "files": due.files,
-        "bytes": due.size,
+        "table": candidates.table,
+        "trade_date": candidates.trade_date,
+        "how": "sort, zstd" if candidates.rewrite else "merge",
+        "rows": candidates.rows,
+        "files": candidates.files,
+        "bytes": candidates.size,
     }
 
 

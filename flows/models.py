@@ -5,16 +5,14 @@ now reach. Tables are written whatever the tests say; what failed is in the resu
 """
 
 import json
-import os
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from ingest.calendar.sessions import UTC, next_session, previous_session
 from lake.storage import absolute
@@ -36,12 +34,10 @@ MODELLED = (
     "quality/slot_coverage",
     "quality/daily_metrics",
 )
+DAILY = "clean/daily_clean"
 ADJUSTED = "clean/daily_adjusted"
 # What a macro that runs at the start of a build says, in dbt's words around it.
 REFUSAL = re.compile(r"Compilation Error in operation \S+ \(\S+\) (.*?)(?: > (?:in macro|called by) .*)?")
-# dbt keeps its configuration in globals and in the environment, so one build at a time runs in a process.
-_running = threading.Lock()
-_manifests: dict[tuple[str, ...], Any] = {}
 
 Status = Literal["passed", "warned", "failed"]
 
@@ -117,77 +113,138 @@ class BuildResult:
         return "warned" if self.warnings else "passed"
 
 
-def build(
-    lake_root: str | Path,
-    dates: Sequence[date] | None,
-    *,
-    seeds: Path,
-    state: Path,
-    as_of: datetime | None = None,
-    target: str | None = None,
-    variables: Mapping[str, Any] | None = None,
-    tested: bool = True,
-    runner: RunnerOf | None = None,
-) -> BuildResult:
-    """Build the models of `dates` in the lake at `lake_root`, then test them unless `tested` is false.
+@dataclass(frozen=True, slots=True)
+class BuildPaths:
+    """Where a build reads and writes.
 
-    `dates` None stands for every date whose raw rows are still there; an empty list only restates what corporate
-    actions reach. A date whose quotes are gone is left alone, even when it is asked for. `seeds` is the folder of
-    ``universe.csv`` and ``corporate_actions.csv``; dbt's own files go to ``<state>/dbt``. `as_of` (aware, default now)
-    is the instant at which actions are known and numbers are due. `target` names an output of ``profiles.yml``;
-    `variables` overrides variables of ``dbt_project.yml``; `runner` makes what runs the build in dbt's place.
-
-    Raises InputRefused, and builds nothing, for a wrong line of ``corporate_actions.csv``; ModelError when dbt cannot
-    run or a table could not be written; LakeMissing when there is no lake. Blocks: call it from async code by
-    ``asyncio.to_thread``. While it runs, dbt's settings are in the process's environment.
+    `seeds` is the folder of ``universe.csv`` and ``corporate_actions.csv``; dbt's own files go to ``<state>/dbt``.
     """
-    started = time.monotonic()
-    lake = Lake.open(absolute(lake_root))
-    workspace = state.resolve() / "dbt"
-    log = workspace / "logs" / "dbt.log"
-    _check_inputs(seeds.resolve(), as_of)
-    listed = None if dates is None else sorted(set(dates))
-    sources = {name: version for name in SOURCES if (version := lake.version(name)) is not None}
-    given: dict[str, Any] = {
-        "source_versions": sources,
-        "trade_dates": None if listed is None else [day.isoformat() for day in listed],
-        "as_of": None if as_of is None else as_of.astimezone(UTC).isoformat(),
-        "next_sessions": {day.isoformat(): next_session(day).trade_date.isoformat() for day in listed or ()},
-        "previous_sessions": {day.isoformat(): previous_session(day).trade_date.isoformat() for day in listed or ()},
-        **(variables or {}),
-    }
-    environment = {
-        "CHAINLAKE_LAKE__ROOT": lake.root,
-        "CHAINLAKE_SEEDS": str(seeds.resolve()),
-        "CHAINLAKE_DBT_DATABASE": str(workspace / "chainlake.duckdb"),
-        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-        "DO_NOT_TRACK": "1",
-    }
-    options = _options(workspace, target)
-    with _running, _working_for_dbt(environment):
-        workspace.mkdir(parents=True, exist_ok=True)
-        before = {name: lake.version(name) for name in MODELLED}
-        manifest = _manifest((lake.root, str(seeds.resolve()), str(workspace), target or ""), options, log)
-        outcome = (runner or _dbt)(manifest).invoke(
-            ["build", *_without("unit_test", *([] if tested else ["test"])), "--vars", json.dumps(given), *options]
+
+    lake_root: str | Path
+    seeds: Path
+    state: Path
+
+    @property
+    def workspace(self) -> Path:
+        """The folder of dbt's own files."""
+        return self.state.resolve() / "dbt"
+
+    @property
+    def log(self) -> Path:
+        """The log that dbt writes."""
+        return self.workspace / "logs" / "dbt.log"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The paths as variables of the project and its profile, which fall back to the environment without them."""
+        return {
+            "lake_root": absolute(self.lake_root),
+            "seeds": str(self.seeds.resolve()),
+            "dbt_database": str(self.workspace / "chainlake.duckdb"),
+        }
+
+
+class DbtProject:
+    """The dbt project, with what dbt has parsed of it: a second build of the same paths need not parse again.
+
+    `runner` makes what runs dbt's build, by default dbt's own.
+    """
+
+    # dbt keeps its configuration in globals of its own, so one build at a time runs in a process.
+    _one_build: ClassVar = threading.Lock()
+
+    def __init__(self, runner: RunnerOf | None = None) -> None:
+        self._runner = runner or _dbt
+        self._manifest: Any = None
+        self._manifest_of: tuple[BuildPaths, str | None, int] | None = None
+
+    def build(
+        self,
+        paths: BuildPaths,
+        dates: Sequence[date] | None,
+        *,
+        as_of: datetime | None = None,
+        target: str | None = None,
+        variables: Mapping[str, Any] | None = None,
+        tested: bool = True,
+    ) -> BuildResult:
+        """Build the models of `dates` in the lake of `paths`, then test them unless `tested` is false.
+
+        `dates` None stands for every date whose raw rows are still there; an empty list only restates what corporate
+        actions reach. A date whose quotes are gone is left alone, even when it is asked for. `as_of` (aware, default
+        now) is the instant at which actions are known and numbers are due. `target` names an output of ``profiles.yml``; `variables` overrides variables of ``dbt_project.yml``.
+
+        Raises InputRefused, and builds nothing, for a wrong line of ``corporate_actions.csv``; ModelError when dbt
+        cannot run or a table could not be written; LakeMissing when there is no lake. Blocks: call it from async code
+        by ``asyncio.to_thread``.
+        """
+        started = time.monotonic()
+        lake = Lake.open(absolute(paths.lake_root))
+        _check_inputs(paths.seeds.resolve(), as_of)
+        listed = None if dates is None else sorted(set(dates))
+        given = _variables(lake, listed, as_of) | dict(variables or {})
+        with self._one_build:
+            paths.workspace.mkdir(parents=True, exist_ok=True)
+            before = _versions(lake, MODELLED)
+            try:
+                outcome = self._invoke(paths, target, given, tested)
+            finally:
+                from lake.dbt.delta_plugin import release_database  # imports dbt: see _dbt
+
+                release_database()
+            nodes = _nodes(outcome, paths.log)
+        _require_tables(nodes, paths.log)
+        replaced = lake.replaced_dates(DAILY, since=before.get(DAILY))
+        built = replaced if listed is None else replaced & set(listed)
+        return BuildResult(
+            dates=tuple(sorted(built)),
+            left_alone=tuple(sorted(set(listed or ()) - built)),
+            restatements=_restatements(lake.notes(ADJUSTED, RESTATED, since=before.get(ADJUSTED))),
+            nodes=nodes,
+            failures=_findings(outcome, "fail", "error"),
+            warnings=_findings(outcome, "warn"),
+            versions=given["source_versions"] | _versions(lake, MODELLED),
+            elapsed_s=time.monotonic() - started,
+            log=paths.log,
         )
-        nodes = _nodes(outcome, log)
-    _require_tables(nodes, log)
-    daily = "clean/daily_clean"
-    replaced = lake.replaced_dates(daily, since=before[daily])
-    built = replaced if listed is None else replaced & set(listed)
-    return BuildResult(
-        dates=tuple(sorted(built)),
-        left_alone=tuple(sorted(set(listed or ()) - built)),
-        restatements=_restatements(lake.notes(ADJUSTED, RESTATED, since=before[ADJUSTED])),
-        nodes=nodes,
-        failures=_findings(outcome, "fail", "error"),
-        warnings=_findings(outcome, "warn"),
-        versions=given["source_versions"]
-        | {name: version for name in MODELLED if (version := lake.version(name)) is not None},
-        elapsed_s=time.monotonic() - started,
-        log=log,
-    )
+
+    def _invoke(
+        self, paths: BuildPaths, target: str | None, given: Mapping[str, Any], tested: bool
+    ) -> "dbtRunnerResult":
+        options = _options(paths, target)
+        manifest = self._parsed(paths, target, options)
+        without = _without("unit_test", *([] if tested else ["test"]))
+        variables = json.dumps({**paths.variables, **given})
+        return self._runner(manifest).invoke(["build", *without, "--vars", variables, *options])
+
+    def _parsed(self, paths: BuildPaths, target: str | None, options: Sequence[str]) -> Any:
+        """The parsed project, kept for the next build of these paths unless a file of it has changed.
+
+        It is parsed with the paths only: dbt would parse again whenever another variable (a trade date) differs.
+        """
+        stamp = max(path.stat().st_mtime_ns for path in _project_files())
+        if self._manifest_of != (paths, target, stamp):
+            parsed = _dbt().invoke(["parse", "--vars", json.dumps(paths.variables), *options])
+            if not parsed.success:
+                raise ModelError(f"the dbt project cannot be read: {_reason(parsed)}; see {paths.log}")
+            self._manifest, self._manifest_of = parsed.result, (paths, target, stamp)
+        return self._manifest
+
+
+def _variables(lake: Lake, dates: Sequence[date] | None, as_of: datetime | None) -> dict[str, Any]:
+    """What the models are to know of the dates that are built, and the versions of the tables that they read."""
+    return {
+        "source_versions": _versions(lake, SOURCES),
+        "trade_dates": None if dates is None else [day.isoformat() for day in dates],
+        "as_of": None if as_of is None else as_of.astimezone(UTC).isoformat(),
+        "next_sessions": {day.isoformat(): next_session(day).trade_date.isoformat() for day in dates or ()},
+        "previous_sessions": {day.isoformat(): previous_session(day).trade_date.isoformat() for day in dates or ()},
+    }
+
+
+def _versions(lake: Lake, names: Sequence[str]) -> dict[str, int]:
+    """The versions of those tables that are there."""
+    return {name: version for name in names if (version := lake.version(name)) is not None}
 
 
 def _dbt(manifest: Any = None) -> "dbtRunner":
@@ -209,48 +266,16 @@ def _check_inputs(seeds: Path, as_of: datetime | None) -> None:
         raise ModelError(f"no dbt project at {PROJECT}: install Chainlake from a checkout (`pip install -e .`)")
 
 
-def _options(workspace: Path, target: str | None) -> list[str]:
+def _options(paths: BuildPaths, target: str | None) -> list[str]:
     options = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT.parent)]
-    options += ["--target-path", str(workspace / "target"), "--log-path", str(workspace / "logs")]
+    options += ["--target-path", str(paths.workspace / "target"), "--log-path", str(paths.log.parent)]
     options += ["--log-level", "none", "--log-level-file", "debug", "--no-use-colors", "--no-write-json"]
+    options += ["--no-send-anonymous-usage-stats"]
     return [*options, "--target", target] if target else options
 
 
 def _without(*resource_types: str) -> list[str]:
     return [word for kind in resource_types for word in ("--exclude-resource-type", kind)]
-
-
-@contextmanager
-def _working_for_dbt(environment: Mapping[str, str]) -> Iterator[None]:
-    """dbt takes its settings from the environment, and holds its database open."""
-    kept = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
-    try:
-        yield
-    finally:
-        from lake.dbt.delta_plugin import release_database  # imports dbt: see _dbt
-
-        release_database()
-        for name, value in kept.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _manifest(key: tuple[str, ...], options: Sequence[str], log: Path) -> Any:
-    """The parsed project, kept for the next build of this process unless a file of it has changed.
-
-    It is parsed without variables: dbt would parse again whenever a variable (a trade date) differs.
-    """
-    stamp = str(max(path.stat().st_mtime_ns for path in _project_files()))
-    if (*key, stamp) not in _manifests:
-        parsed = _dbt().invoke(["parse", *options])
-        if not parsed.success:
-            raise ModelError(f"the dbt project cannot be read: {_reason(parsed)}; see {log}")
-        _manifests.clear()
-        _manifests[*key, stamp] = parsed.result
-    return _manifests[*key, stamp]
 
 
 def _project_files() -> Iterator[Path]:

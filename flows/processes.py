@@ -5,7 +5,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ STOP_S = 20
 
 
 @asynccontextmanager
-async def child(*arguments: str, log: Path | None = None) -> AsyncIterator["subprocess.Popen[Any]"]:
-    """Python with `arguments`, in the environment as it is now: terminated at the end, and killed `STOP_S` later.
+async def child(
+    *arguments: str, log: Path | None = None, variables: Mapping[str, str] | None = None
+) -> AsyncIterator["subprocess.Popen[Any]"]:
+    """Python with `arguments`, in this environment and `variables`: terminated at the end, killed `STOP_S` later.
 
     Its output is appended to `log`, and by default goes to where this process writes.
     """
@@ -23,7 +25,10 @@ async def child(*arguments: str, log: Path | None = None) -> AsyncIterator["subp
         log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") if log else contextlib.nullcontext() as output:
         process = subprocess.Popen(  # noqa: S603, ASYNC220 - our own interpreter
-            [sys.executable, *arguments], stdout=output, stderr=subprocess.STDOUT, env={**os.environ}
+            [sys.executable, *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(variables or {})},
         )
     try:
         yield process

@@ -31,25 +31,30 @@ class Publication:
     detail: str | None
 
 
-def publish(
-    lake: Lake,
-    dates: Sequence[date],
-    versions: Mapping[str, int],
-    failures: Sequence[str],
-    warnings: Sequence[str],
-    actions: Path,
-    published_at: datetime,
-    restated: Sequence[date] = (),
-) -> Publication:
-    """Append one row per date to ``ops/published``.
+@dataclass(frozen=True, slots=True)
+class BuildOutcome:
+    """What is published of a build.
 
-    `versions` are the Delta versions of the tables that the build read and wrote; `failures` and `warnings` name the
-    tests that did not pass. Of `restated` dates only daily_adjusted was replaced, and the build tested nothing else:
-    they keep the verdict of their last publication; one that never was published is not now. A build of no date
-    publishes nothing.
+    `versions` are the Delta versions of the tables that it read and wrote; `failures` and `warnings` name the tests
+    that did not pass; of the dates `restated` only daily_adjusted was replaced, and the build tested nothing else.
     """
-    status, detail = _verdict(failures, warnings)
-    verdicts = _earlier(lake, restated, failures) | dict.fromkeys(dates, (status, detail))
+
+    versions: Mapping[str, int]
+    failures: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    restated: Sequence[date] = ()
+
+
+def publish(
+    lake: Lake, dates: Sequence[date], outcome: BuildOutcome, actions: Path, published_at: datetime
+) -> Publication:
+    """Append one row per date to ``ops/published``; `actions` is the file of corporate actions.
+
+    Restated dates keep the verdict of their last publication; one that never was published is not now. A build of
+    no date publishes nothing.
+    """
+    status, detail = _verdict(outcome.failures, outcome.warnings)
+    verdicts = _earlier(lake, outcome.restated, outcome.failures) | dict.fromkeys(dates, (status, detail))
     if not verdicts:
         return Publication((), status, detail)
     run_id = new_ingest_id()
@@ -58,7 +63,7 @@ def publish(
             "trade_date": day,
             "published_at": published_at,
             "status": of_day,
-            "versions": list(versions.items()),
+            "versions": list(outcome.versions.items()),
             "code_version": version("chainlake"),
             "actions_hash": hashlib.sha256(actions.read_bytes()).hexdigest(),
             "run_id": run_id,

@@ -1,12 +1,12 @@
-"""What a recorded day lacks, and what can still be had of it: there is no backfill, but windows stay open a while."""
+"""What is missing of a recorded day, and what can still be captured: there is no backfill, but windows stay open."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from flows.steps import Workplace
-from ingest.calendar.sessions import Session, next_session
+from flows.steps import StepContext
+from ingest.calendar.sessions import Session, Slot, next_session
 from ingest.open_interest.enrichment import due_at, is_missing, superseded_at
 from ingest.settings import Settings
 from lake.reads import Reader, reader
@@ -16,13 +16,17 @@ What = Literal["contracts", "slot", "close snapshot", "daily views", "open inter
 
 
 @dataclass(frozen=True, slots=True)
-class Lack:
-    """One thing that a day lacks: contracts of how many, and until when (UTC) it can be had; None: gone for good."""
+class MissingItem:
+    """One thing that is missing of a day: how many contracts, and until when (UTC) it can be had; None: gone for good.
+
+    `slot` is set for a slot.
+    """
 
     what: What
     label: str
     missing: int
     until: datetime | None
+    slot: Slot | None = None
 
     @property
     def gone(self) -> bool:
@@ -34,36 +38,37 @@ class Lack:
         return f"{self.label}: {counted}, {'gone for good' if self.until is None else 'can still be had'}"
 
 
-def lacks(work: Workplace, lake: Lake, session: Session, now: datetime) -> list[Lack]:
-    """What `session` lacks by `now` (UTC, pipeline time), in the order in which it is got. Empty for a whole day."""
+def missing_items(context: StepContext, lake: Lake, session: Session, now: datetime) -> list[MissingItem]:
+    """What is missing of `session` by `now` (UTC, pipeline time), in the order of repair. Empty for a whole day."""
     with reader(lake) as reads:
-        return list(_found(work, lake, reads, session, now))
+        return list(_found(context, lake, reads, session, now))
 
 
-def _found(work: Workplace, lake: Lake, reads: Reader, session: Session, now: datetime) -> Iterator[Lack]:
-    settings, day = work.settings, session.trade_date
-    symbols = {underlying.symbol for underlying in work.universe}
+def _found(context: StepContext, lake: Lake, reads: Reader, session: Session, now: datetime) -> Iterator[MissingItem]:
+    settings, day = context.settings, session.trade_date
+    symbols = {underlying.symbol for underlying in context.universe}
     frozen = {row["conid"] for row in reads.contracts(day) if row["underlying"] in symbols}
     if now < session.at(settings.schedule.freeze_at):
         return
     if not frozen:
-        yield Lack("contracts", "contract set", 0, session.close if now < session.close else None)
+        yield MissingItem("contracts", "contract set", 0, session.close if now < session.close else None)
     for slot in session.slots:
         if slot.sample_time > now:
             break
         good = reads.captured_options(day, "intraday", slot.slot_30m, (slot.sample_time, slot.window_end))
         if missing := _missing(frozen, good):
-            yield Lack("slot", f"slot {slot.label}", missing, slot.window_end if now < slot.window_end else None)
+            until = slot.window_end if now < slot.window_end else None
+            yield MissingItem("slot", f"slot {slot.label}", missing, until, slot)
     deadline = session.at(settings.close.deadline)
     if now >= session.at(settings.schedule.close_snapshot_at):
         good = reads.captured_options(day, "close", session.close_slot.slot_30m, (session.close, deadline))
         if missing := _missing(frozen, good):
-            yield Lack("close snapshot", "close snapshot", missing, deadline if now < deadline else None)
+            yield MissingItem("close snapshot", "close snapshot", missing, deadline if now < deadline else None)
         if frozen and not reads.rows("ops/published", f"trade_date = date '{day}' limit 1", "trade_date"):
-            yield Lack("daily views", "daily views", 0, superseded_at(day, settings))
-    if now >= due_at(day, settings) and is_missing(lake, day, work.universe):
+            yield MissingItem("daily views", "daily views", 0, superseded_at(day, settings))
+    if now >= due_at(day, settings) and is_missing(lake, day, context.universe):
         # After the next publication the next session's own snapshots may still show it.
-        yield Lack("open interest", "open interest", 0, _last_call(session, settings, now))
+        yield MissingItem("open interest", "open interest", 0, _last_call(session, settings, now))
 
 
 def _missing(frozen: set[int], good: set[int]) -> int:

@@ -11,15 +11,13 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from flows import models
-from flows.models import MODELLED
-from flows.steps import Workplace, stage_seeds
+from flows.models import MODELLED, BuildPaths, DbtProject
+from flows.steps import StepContext, stage_seeds
 from ingest.errors import UsageError
 from ingest.settings import StateSettings
 from lake.catalog.as_of import changed, changes_of
@@ -87,7 +85,7 @@ class Reproduction:
         return all(table.equal for table in self.tables)
 
 
-def reproduce(work: Workplace, lake: Lake, day: date) -> Reproduction:
+def reproduce(context: StepContext, lake: Lake, day: date) -> Reproduction:
     """Rebuild `day` as its latest publication describes it, and compare.
 
     A day that was restated since it was built takes two builds: the day as of its own publication, and its adjusted
@@ -96,14 +94,16 @@ def reproduce(work: Workplace, lake: Lake, day: date) -> Reproduction:
     """
     built, last = _publications(lake, day)
     _require_raw(lake, day, built["versions"])
-    place = work.state.resolve() / "reproduce"
-    apart = replace(work, settings=work.settings.model_copy(update={"state": StateSettings(dir=place)}))
-    seeds = stage_seeds(apart, lake, [day])
-    with tempfile.TemporaryDirectory(prefix="lake-", dir=place) as folder:
+    state = context.state.resolve() / "reproduce"
+    apart = replace(context, settings=context.settings.model_copy(update={"state": StateSettings(dir=state)}))
+    stage_seeds(apart, lake, [day])
+    paths = replace(apart.build_paths, lake_root=lake.root)
+    with tempfile.TemporaryDirectory(prefix="lake-", dir=state) as folder:
         scratch = Lake.create(folder, lake.origin, last["published_at"])
-        _build(lake, scratch, day, built, [day], seeds, place)
+        rebuild = _Rebuild(context.project, paths, lake, scratch, day)
+        rebuild.run(built, [day])
         if last is not built:
-            _build(lake, scratch, day, last, [], seeds, place)
+            rebuild.run(last, [])
         with closing(connect(root=lake.root)) as connection:
             connection.execute("SET temp_directory = ?", [f"{folder}/spill"])
             tables = [
@@ -117,7 +117,8 @@ def reproduce(work: Workplace, lake: Lake, day: date) -> Reproduction:
         status=last["status"],
         code_then=last["code_version"],
         code_now=version("chainlake"),
-        same_actions=last["actions_hash"] == hashlib.sha256((seeds / "corporate_actions.csv").read_bytes()).hexdigest(),
+        same_actions=last["actions_hash"]
+        == hashlib.sha256((paths.seeds / "corporate_actions.csv").read_bytes()).hexdigest(),
         tables=tuple(tables),
     )
 
@@ -167,30 +168,30 @@ def _require_raw(lake: Lake, day: date, versions: Mapping[str, int]) -> None:
                 raise LakeError(f"{name} had no quotes of {day} when it was published: there is nothing to rebuild")
 
 
-def _build(
-    lake: Lake,
-    scratch: Lake,
-    day: date,
-    publication: Mapping[str, Any],
-    dates: Sequence[date],
-    seeds: Path,
-    place: Path,
-) -> None:
-    """Do once more, into `scratch`, what the build of a publication did to the day."""
-    versions = publication["versions"]
-    _show_later_dates(lake, scratch, day, versions[DAILY])
-    models.build(
-        lake.root,
-        dates,
-        seeds=seeds,
-        state=place,
-        as_of=publication["published_at"],
-        variables={
-            "models_root": scratch.root,
-            "source_versions": {name: version for name, version in versions.items() if name in BY_NAME},
-        },
-        tested=False,
-    )
+@dataclass(frozen=True, slots=True)
+class _Rebuild:
+    """Builds of one day of `lake` into the lake `scratch`."""
+
+    project: DbtProject
+    paths: BuildPaths
+    lake: Lake
+    scratch: Lake
+    day: date
+
+    def run(self, publication: Mapping[str, Any], dates: Sequence[date]) -> None:
+        """Do once more what the build of a publication did to the day."""
+        versions = publication["versions"]
+        _show_later_dates(self.lake, self.scratch, self.day, versions[DAILY])
+        self.project.build(
+            self.paths,
+            dates,
+            as_of=publication["published_at"],
+            variables={
+                "models_root": self.scratch.root,
+                "source_versions": {name: version for name, version in versions.items() if name in BY_NAME},
+            },
+            tested=False,
+        )
 
 
 def _show_later_dates(lake: Lake, scratch: Lake, day: date, daily_version: int) -> None:

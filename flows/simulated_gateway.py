@@ -6,6 +6,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,31 +22,39 @@ LATENCY_MS = "20-60"
 START_TIMEOUT_S = 60
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """A simulated gateway: its clock stands at `start`; it replays `files`, or makes a market of `symbols`."""
+
+    symbols: Sequence[str]
+    start: datetime
+    files: Sequence[Path] = ()
+    port: int = field(default_factory=lambda: free_port())
+    control_port: int = field(default_factory=lambda: free_port())
+
+    @property
+    def command(self) -> list[str]:
+        """The arguments of Python that start it."""
+        replay = [argument for file in self.files for argument in ("--replay", str(file))]
+        return [
+            *("-m", "chainlake.cli", "gateway", "--port", str(self.port), "--control-port", str(self.control_port)),
+            *("--at", self.start.isoformat(), "--speed", "0", "--latency", LATENCY_MS),
+            *("--lines", str(LINES), "--messages-per-second", str(MESSAGES_PER_SECOND)),
+            *("--symbols", ",".join(self.symbols), *replay),
+        ]
+
+
 @asynccontextmanager
 async def gateway_process(
-    settings: Settings,
-    port: int,
-    control_port: int,
-    symbols: Sequence[str],
-    start: datetime,
-    files: Sequence[Path] = (),
-    log_name: str = "demo_gateway",
+    settings: Settings, options: GatewayOptions, log_name: str = "demo_gateway"
 ) -> AsyncIterator[None]:
     """A simulated gateway in a process of its own, as a user would start it; it ends with the block.
 
-    Its clock stands at `start` until it is stepped; it replays `files`, or makes a market of `symbols`. Raises
-    BrokerUnreachable when it does not start.
+    Raises BrokerUnreachable when it does not start.
     """
-    replay = [argument for file in files for argument in ("--replay", str(file))]
-    command = [
-        *("-m", "chainlake.cli", "gateway", "--port", str(port), "--control-port", str(control_port)),
-        *("--at", start.isoformat(), "--speed", "0", "--latency", LATENCY_MS),
-        *("--lines", str(LINES), "--messages-per-second", str(MESSAGES_PER_SECOND)),
-        *("--symbols", ",".join(symbols), *replay),
-    ]
     log = Path(settings.state.dir) / "run_logs" / f"{log_name}.log"
-    async with child(*command, log=log) as process:
-        await listening(port, process, log)
+    async with child(*options.command, log=log) as process:
+        await listening(options.port, process, log)
         yield
 
 

@@ -7,16 +7,16 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 
 import structlog
 
-from flows import models
-from flows.active_steps import underway
+from flows.active_steps import active_step
 from flows.clock_evidence import require_publishable
-from flows.publication import Publication, publish
+from flows.models import BuildPaths, BuildResult, DbtProject
+from flows.publication import BuildOutcome, Publication, publish
 from ingest.broker import BrokerSession
 from ingest.calendar.clock import Clock, MarketClock
 from ingest.calendar.sessions import NEW_YORK, Session, Slot, next_session, previous_session, session_on
@@ -44,8 +44,8 @@ WHOLE_UNIVERSE = "all"
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
-    """What every step of a command shares: settings, the underlyings, and who started it.
+class StepContext:
+    """What every step of a command shares: settings, the underlyings, who started it, and the dbt project.
 
     `chosen` says that the underlyings are a choice (``--symbols``), and not the universe of the settings.
     """
@@ -54,9 +54,10 @@ class Workplace:
     universe: tuple[Underlying, ...]
     trigger: Trigger
     chosen: bool = False
+    project: DbtProject = field(default_factory=DbtProject, repr=False, compare=False)
 
     @classmethod
-    def prepare(cls, settings: Settings, symbols: Sequence[str] = (), trigger: Trigger = "manual") -> "Workplace":
+    def prepare(cls, settings: Settings, symbols: Sequence[str] = (), trigger: Trigger = "manual") -> "StepContext":
         """Read the universe file and choose `symbols` of it, all when there are none."""
         universe = choose(read_universe(settings.universe.file), symbols)
         return cls(settings, tuple(universe), trigger, chosen=bool(symbols))
@@ -71,15 +72,20 @@ class Workplace:
         """The folder of logs and working files."""
         return Path(self.settings.state.dir)
 
+    @property
+    def build_paths(self) -> BuildPaths:
+        """Where a rollup reads and writes."""
+        return BuildPaths(self.settings.lake.root, self.state / "seeds", self.state)
+
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """A workplace with the broker connected and the lake of that broker's origin open.
+class BrokerContext:
+    """What the steps share that need the broker: it is connected, and the lake of its origin is open.
 
     `session` is the first gateway that answered; the `others` of ``ib.gateways`` share the batches of slots with it.
     """
 
-    work: Workplace
+    context: StepContext
     session: BrokerSession
     lake: Lake
     others: tuple[BrokerSession, ...] = ()
@@ -95,30 +101,30 @@ class Desk:
         Raises UsageError when the session is over.
         """
         _check_discovery(trading_session, self.session.clock.now())
-        work = self.work
-        with underway(work.state, STEPS[mode], trading_session.trade_date):
+        context = self.context
+        with active_step(context.state, STEPS[mode], trading_session.trade_date):
             return await discover(
                 self.lake,
                 self.session,
                 trading_session,
-                work.universe,
-                work.part,
+                context.universe,
+                context.part,
                 self._alone,
-                work.trigger,
+                context.trigger,
                 on_underlying,
                 mode,
             )
 
     def reuse_frozen(self, trading_session: Session, reason: str) -> Run:
         """Freeze the last set for a session whose discovery has lost the broker."""
-        work = self.work
+        context = self.context
         return reuse_last_frozen(
             self.lake,
             trading_session,
-            work.universe,
-            work.part,
-            work.settings,
-            work.trigger,
+            context.universe,
+            context.part,
+            context.settings,
+            context.trigger,
             self.session.clock,
             reason,
         )
@@ -136,18 +142,18 @@ class Desk:
         observer: SlotObserver | None = None,
     ) -> list[Run]:
         """Capture what a slot of a view still lacks, on all gateways."""
-        work = self.work
+        context = self.context
         await self._align_clocks()
-        with underway(work.state, CAPTURE_STEPS[view], slot.trade_date, slot.slot_30m):
+        with active_step(context.state, CAPTURE_STEPS[view], slot.trade_date, slot.slot_30m):
             return await capture_slot_on(
                 [self._gateway(session) for session in (self.session, *self.others)],
                 self.lake,
                 trading_session,
                 slot,
                 view,
-                work.universe,
-                work.settings,
-                work.trigger,
+                context.universe,
+                context.settings,
+                context.trigger,
                 observer or Unobserved(),
             )
 
@@ -155,20 +161,20 @@ class Desk:
         self, trading_session: Session, on_outcome: Callable[[Outcome], None] = lambda outcome: None
     ) -> Run:
         """Observe the open interest of a session that has closed."""
-        work = self.work
-        with underway(work.state, "enrichment", trading_session.trade_date):
+        context = self.context
+        with active_step(context.state, "enrichment", trading_session.trade_date):
             return await enrich(
-                self.lake, self.session, trading_session, work.universe, self._alone, work.trigger, on_outcome
+                self.lake, self.session, trading_session, context.universe, self._alone, context.trigger, on_outcome
             )
 
     def _gateway(self, session: BrokerSession) -> Gateway:
-        probed = stored(self.work.state, session.address)
+        probed = stored(self.context.state, session.address)
         return Gateway(session, probed.holding if probed else UNMEASURED)
 
     @property
     def _alone(self) -> Settings:
         """Settings of a step that asks the first gateway only: its limits, and the full time to find it again."""
-        settings = self.work.settings
+        settings = self.context.settings
         ib = self.session.settings.model_copy(update={"reconnect_s": settings.ib.reconnect_s})
         return settings.model_copy(update={"ib": ib})
 
@@ -184,23 +190,27 @@ class Desk:
 
         None when nothing is missing, or IB may still show it. A run that filled or gave up anything calls for a rollup.
         """
-        work = self.work
-        return last_resort(self.lake, self.session.clock, trading_session, work.universe, work.settings, work.trigger)
+        context = self.context
+        return last_resort(
+            self.lake, self.session.clock, trading_session, context.universe, context.settings, context.trigger
+        )
 
 
-def reuse_frozen(work: Workplace, trading_session: Session, clock: Clock, reason: str) -> Run:
+def reuse_frozen(context: StepContext, trading_session: Session, clock: Clock, reason: str) -> Run:
     """Freeze the last set for a session that no broker can be asked about, once it has to be frozen.
 
     Raises LakeMissing without a lake, UsageError when the session is over or not due yet.
     """
-    settings = work.settings
+    settings = context.settings
     _check_discovery(trading_session, clock.now())
     if clock.now() < trading_session.at(settings.schedule.freeze_at):
         raise UsageError(
             f"{trading_session.trade_date} is frozen at {settings.schedule.freeze_at:%H:%M}: there is time"
         )
     lake = Lake.open(settings.lake.root)
-    return reuse_last_frozen(lake, trading_session, work.universe, work.part, settings, work.trigger, clock, reason)
+    return reuse_last_frozen(
+        lake, trading_session, context.universe, context.part, settings, context.trigger, clock, reason
+    )
 
 
 def _check_discovery(trading_session: Session, now: datetime) -> None:
@@ -218,7 +228,7 @@ def _check_discovery(trading_session: Session, now: datetime) -> None:
 
 
 @asynccontextmanager
-async def desk(work: Workplace) -> AsyncIterator[Desk]:
+async def connect_broker(context: StepContext) -> AsyncIterator[BrokerContext]:
     """Connect to the broker's gateways and open, or create, the lake of their origin.
 
     A gateway that cannot be reached is recorded, and the others do its work. Raises BrokerUnreachable when none can,
@@ -232,7 +242,7 @@ async def desk(work: Workplace) -> AsyncIterator[Desk]:
             except BrokerUnreachable as reason:
                 return reason
 
-        answers = await asyncio.gather(*(reach(ib) for ib in work.settings.ib.connections))
+        answers = await asyncio.gather(*(reach(ib) for ib in context.settings.ib.connections))
         sessions = [answer for answer in answers if isinstance(answer, BrokerSession)]
         reasons = [answer for answer in answers if isinstance(answer, BrokerUnreachable)]
         if not sessions:
@@ -244,15 +254,15 @@ async def desk(work: Workplace) -> AsyncIterator[Desk]:
                     f"{first.address} is {first.origin} and {other.address} is {other.origin}: "
                     "ib.gateways must be of one kind, as a lake holds one"
                 )
-        lake = Lake.create(work.settings.lake.root, first.origin, first.clock.now())
+        lake = Lake.create(context.settings.lake.root, first.origin, first.clock.now())
         upgrade(lake)
         if reasons:
-            _record_unreachable(work, lake, first.clock.now(), reasons)
-        yield Desk(work, first, lake, tuple(sessions[1:]))
+            _record_unreachable(context, lake, first.clock.now(), reasons)
+        yield BrokerContext(context, first, lake, tuple(sessions[1:]))
 
 
-def _record_unreachable(work: Workplace, lake: Lake, now: datetime, reasons: Sequence[BrokerUnreachable]) -> None:
-    run = Run("connect", now.astimezone(NEW_YORK).date(), work.trigger, now)
+def _record_unreachable(context: StepContext, lake: Lake, now: datetime, reasons: Sequence[BrokerUnreachable]) -> None:
+    run = Run("connect", now.astimezone(NEW_YORK).date(), context.trigger, now)
     for reason in reasons:
         log.warning("gateway_unreachable", reason=str(reason))
         run.error("gateway_unreachable", str(reason), now)
@@ -267,47 +277,29 @@ class RawRetired(UsageError):
 class Rollup:
     """What a rollup did: the dbt build, and its publication."""
 
-    build: models.BuildResult
+    build: BuildResult
     publication: Publication
 
 
 async def rollup(
-    work: Workplace,
-    lake: Lake,
-    dates: Sequence[date],
-    as_of: datetime,
-    target: str | None = None,
-    runner: models.RunnerOf | None = None,
+    context: StepContext, lake: Lake, dates: Sequence[date], as_of: datetime, target: str | None = None
 ) -> Rollup:
     """Build and test the models of `dates`, then publish these dates and those that were restated.
 
-    `runner` makes what runs dbt's build, by default dbt's own. A date whose quotes are gone is left as it is, with the
-    verdict that it has. Raises RawRetired when that is so of each of `dates`, ClockRefused when `as_of` cannot be
-    right; nothing is written then.
+    A date whose quotes are gone is left as it is, with the verdict that it has. Raises RawRetired when that is so of
+    each of `dates`, ClockRefused when `as_of` cannot be right; nothing is written then.
     """
-    settings = work.settings
     require_publishable(lake, dates, as_of)
     require_raw(lake, dates)
-    build = await asyncio.to_thread(
-        models.build,
-        settings.lake.root,
-        dates,
-        seeds=stage_seeds(work, lake, dates),
-        state=work.state,
-        as_of=as_of,
-        target=target,
-        runner=runner,
-    )
-    publication = publish(
-        lake,
-        build.dates,
+    stage_seeds(context, lake, dates)
+    build = await asyncio.to_thread(context.project.build, context.build_paths, dates, as_of=as_of, target=target)
+    outcome = BuildOutcome(
         build.versions,
-        [failure.name for failure in build.failures],
-        [warning.name for warning in build.warnings],
-        settings.reference.corporate_actions,
-        as_of,
+        tuple(failure.name for failure in build.failures),
+        tuple(warning.name for warning in build.warnings),
         build.restated,
     )
+    publication = publish(lake, build.dates, outcome, context.settings.reference.corporate_actions, as_of)
     log.info(
         "published",
         dates=[str(day) for day in publication.dates],
@@ -332,25 +324,24 @@ def require_raw(lake: Lake, dates: Sequence[date]) -> None:
         )
 
 
-def stage_seeds(work: Workplace, lake: Lake, dates: Sequence[date]) -> Path:
+def stage_seeds(context: StepContext, lake: Lake, dates: Sequence[date]) -> None:
     """Write the two files that dbt seeds: corporate actions, and the universe that `dates` are held to.
 
     That is the universe of the settings, unless every discovery of the dates was for chosen symbols only.
     """
-    folder = work.state / "seeds"
+    folder = context.build_paths.seeds
     folder.mkdir(parents=True, exist_ok=True)
-    actions = work.settings.reference.corporate_actions
+    actions = context.settings.reference.corporate_actions
     if not actions.is_file():
         raise UsageError(f"no corporate actions at {actions}: set reference.corporate_actions, or run `chainlake init`")
     shutil.copyfile(actions, folder / "corporate_actions.csv")
     with reader(lake) as reads:
         parts = set().union(*(reads.discovered_parts(day) for day in dates))
     chosen = sorted({symbol for part in parts for symbol in part.split(",")})
-    universe = read_universe(work.settings.universe.file)
+    universe = read_universe(context.settings.universe.file)
     if parts and WHOLE_UNIVERSE not in parts:
         universe = choose(universe, chosen)
     write_universe(universe, folder / "universe.csv")
-    return folder
 
 
 def trading_session(day: date) -> Session:

@@ -14,16 +14,18 @@ from ingest.open_interest.enrichment import attempts_at
 from ingest.settings import Settings
 
 Step = Literal[
-    "enrich",
+    "enrichment",
     "prewarm",
     "discover",
     "snapshot",
     "midday-refresh",
-    "close",
+    "close-snapshot",
     "daily-report",
     "maintain",
     "weekly-report",
 ]
+# What steps, and their flows and deployments, were called up to version 0.1.
+FORMER_NAMES: dict[str, Step] = {"enrich": "enrichment", "close": "close-snapshot"}
 MIDNIGHT = time()
 SUNDAY = 6
 # The weekly report tells of the maintenance before it.
@@ -55,7 +57,7 @@ def _runs(day: date, settings: Settings) -> Iterator[Planned]:
     before = previous_session(day)
     for instant in attempts_at(before.trade_date, settings):
         if new_york(day, MIDNIGHT) <= instant < new_york(day + timedelta(days=1), MIDNIGHT):
-            yield Planned("enrich", instant, before.trade_date)
+            yield Planned("enrichment", instant, before.trade_date)
     if session := session_on(day):
         yield from _session_runs(session, settings)
     if day.weekday() == SUNDAY:
@@ -74,5 +76,5 @@ def _session_runs(session: Session, settings: Settings) -> Iterator[Planned]:
     refresh = session.at(schedule.midday_refresh_at)
     if schedule.midday_refresh and refresh < session.close:
         yield Planned("midday-refresh", refresh, day)
-    yield Planned("close", session.at(schedule.close_snapshot_at), day)
+    yield Planned("close-snapshot", session.at(schedule.close_snapshot_at), day)
     yield Planned("daily-report", session.at(schedule.daily_report_at), day)

@@ -4,11 +4,21 @@ import sys
 
 import typer
 
-from chainlake.cli.commands import capacity, capture, doctor, gateway, maintenance, ops, schedule, start, stored
-from chainlake.cli.commands import gate as ladder
-from chainlake.cli.commands import lake_life as upkeep
-from chainlake.cli.commands import probe_history as probe
-from chainlake.cli.commands import quality as duty
+from chainlake.cli.commands import (
+    backup,
+    capacity,
+    capture,
+    doctor,
+    gate,
+    gateway,
+    maintenance,
+    ops,
+    probe_history,
+    quality,
+    schedule,
+    start,
+    stored,
+)
 from chainlake.cli.terminal import show
 from flows.models import InputRefused, ModelError
 from ingest.errors import ChainlakeError, UsageError
@@ -29,11 +39,11 @@ for module in (
     capture,
     stored,
     capacity,
-    probe,
+    probe_history,
     maintenance,
-    upkeep,
-    duty,
-    ladder,
+    backup,
+    quality,
+    gate,
     doctor,
     schedule,
     ops,

@@ -13,7 +13,7 @@ import typer
 
 from chainlake.cli.terminal import show
 from flows.logs import configure
-from flows.steps import Workplace, trading_session
+from flows.steps import StepContext, trading_session
 from ingest.calendar.sessions import NEW_YORK, Session
 from ingest.errors import UsageError
 from ingest.settings import Settings, load
@@ -71,11 +71,11 @@ class GivenForBroker(Given):
     preset: PresetOption = None
     dry_run: DryRunOption = False
 
-    def workplace(self) -> Workplace:
+    def step_context(self) -> StepContext:
         """Where the command works. A date that cannot be a session is refused before anything is connected."""
         if self.date != "today":
             session_from(self.date)
-        return Workplace.prepare(self.settings(), symbols_from(self.symbols))
+        return StepContext.prepare(self.settings(), symbols_from(self.symbols))
 
     def session(self, now: datetime | None = None) -> Session:
         """The session of ``--date``; today is that of the clock that shows `now`, by default the host's."""
@@ -146,9 +146,9 @@ def instant_from(option: str, text: str) -> datetime:
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=NEW_YORK)).astimezone(UTC)
 
 
-def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def run(context: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine function to its end."""
-    return asyncio.run(work())
+    return asyncio.run(context())
 
 
 def print_result(value: Any, as_json: bool, otherwise: Callable[[], None]) -> None:

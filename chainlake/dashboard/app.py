@@ -78,13 +78,13 @@ def section(
 def show_incidents(catalog: duckdb.DuckDBPyConnection) -> None:
     """What is wrong now, whichever date it is about."""
     for incident in queries.open_incidents(catalog).iter_rows(named=True):
-        tell = st.error if incident["severity"] == "severe" else st.warning
+        show = st.error if incident["severity"] == "severe" else st.warning
         taken = ", acknowledged" if incident["acknowledged"] else ""
         words = (
             f"{incident['cause']} of {incident['trade_date']}{taken}, since {incident['since']:%Y-%m-%d %H:%M} UTC: "
         )
         # A dollar sign would begin a formula.
-        tell((words + (incident["detail"] or "")).replace("$", r"\$"))
+        show((words + (incident["detail"] or "")).replace("$", r"\$"))
 
 
 def show_dates(dates: pl.DataFrame) -> None:

@@ -18,13 +18,14 @@ from prefect.client.schemas.objects import StateType
 from prefect.events import Event, EventTrigger, Posture, Resource, get_events_client
 from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState, RunDeployment, SendNotification
 from prefect.events.schemas.automations import AutomationCore
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from pydantic import SecretStr
 
 from chainlake.ops.incidents.alerts import Channel
 from flows.prefect.deployments import POOL, deploy, deployments
 from flows.prefect.reporting import ALERT_URLS_BLOCK, BREACHED
 from flows.prefect.scheduled_run import SKIPPED
+from flows.timetable import FORMER_NAMES
 from ingest.settings import Settings
 
 # Three heartbeats of 30 s.
@@ -52,13 +53,13 @@ PAYLOAD = (
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """What `bootstrap` made or renewed, in words."""
+class BootstrapReport:
+    """What `bootstrap` has done: one line for each thing."""
 
     lines: tuple[str, ...]
 
 
-async def bootstrap(settings: Settings, channel: Channel, pool: bool = True) -> Made:
+async def bootstrap(settings: Settings, channel: Channel, pool: bool = True) -> BootstrapReport:
     """Bring a server up to date: work pool, the deployments of `settings` in it, alert blocks, automations.
 
     Without a `pool` the deployments are somebody else's: they are there already.
@@ -77,13 +78,14 @@ async def bootstrap(settings: Settings, channel: Channel, pool: bool = True) -> 
         f"alerts by {', '.join(channel.kinds)}" if channel.kinds else "no alert URLs: set CHAINLAKE_ALERT_URLS"
     )
     async with get_client() as client:
+        lines += await _delete_former_deployments(client)
         watchdog = await client.read_deployment_by_name("watchdog/watchdog")
         wanted = list(_automations(watchdog.id, blocks if pool else []))
         lines += [await _renew(client, automation) for automation in wanted]
         if NOBODY_WORKS not in {automation.name for automation in wanted}:
             lines += await _withdraw(client, NOBODY_WORKS)
-        await _tell_of_runs(client)
-    return Made(tuple(lines))
+        await _announce_runs(client)
+    return BootstrapReport(tuple(lines))
 
 
 async def _work_pool(client: PrefectClient) -> str:
@@ -94,6 +96,19 @@ async def _work_pool(client: PrefectClient) -> str:
     except ObjectAlreadyExists:
         return f"work pool {POOL} is there"
     return f"work pool {POOL} made"
+
+
+async def _delete_former_deployments(client: PrefectClient) -> list[str]:
+    """Delete deployments that have another name since: their schedules would start the same steps once more."""
+    deleted = []
+    for name in FORMER_NAMES:
+        try:
+            deployment = await client.read_deployment_by_name(f"{name}/{name}")
+        except ObjectNotFound:
+            continue
+        await client.delete_deployment(deployment.id)
+        deleted.append(f"deployment {name} deleted: it is {FORMER_NAMES[name]} now")
+    return deleted
 
 
 async def _alert_blocks(channel: Channel) -> list[ActionTypes]:
@@ -206,7 +221,7 @@ async def _renew(client: PrefectClient, automation: AutomationCore) -> str:
     return f"automation {automation.name!r} renewed"
 
 
-async def _tell_of_runs(client: PrefectClient) -> None:
+async def _announce_runs(client: PrefectClient) -> None:
     """Let the renewed automations wait for a sign of the runs under way: some may have died with the host."""
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(SEEN)))
     runs = await client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state))

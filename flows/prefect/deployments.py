@@ -19,9 +19,9 @@ from prefect.runner.storage import LocalStorage
 from prefect.types.entrypoint import EntrypointType
 
 from flows.prefect.daily import (
-    close_flow,
+    close_snapshot_flow,
     daily_report_flow,
-    enrich_flow,
+    enrichment_flow,
     rollup_flow,
     weekly_report_flow,
 )
@@ -58,7 +58,7 @@ class Deployment:
         """The flow's place in the checkout."""
         return f"{self.flow.fn.__module__.replace('.', '/')}.py:{self.flow.fn.__name__}"
 
-    def made(self, schedules: list[SCHEDULE_TYPES] | None = None) -> RunnerDeployment:
+    def to_prefect(self, schedules: list[SCHEDULE_TYPES] | None = None) -> RunnerDeployment:
         """The deployment as Prefect takes it; `schedules` instead of its own cron lines.
 
         One run at a time, the others wait: Prefect's way to cancel those that are new would run the stalest slot.
@@ -84,7 +84,7 @@ def deployments(settings: Settings) -> list[Deployment]:
     """Every deployment, with the times of `settings`."""
     schedule = settings.schedule
     return [
-        Deployment("enrich", enrich_flow, _enrichment(settings)),
+        Deployment("enrichment", enrichment_flow, _enrichment(settings)),
         Deployment(
             "prewarm", discover_flow, (_at(schedule.prewarm_at),) if schedule.prewarm else (), {"mode": "prewarm"}
         ),
@@ -97,7 +97,7 @@ def deployments(settings: Settings) -> list[Deployment]:
             (_at(schedule.midday_refresh_at),) if schedule.midday_refresh else (),
             {"mode": "refresh"},
         ),
-        Deployment("close", close_flow, (_at(schedule.close_snapshot_at),)),
+        Deployment("close-snapshot", close_snapshot_flow, (_at(schedule.close_snapshot_at),)),
         Deployment("daily-report", daily_report_flow, (_at(schedule.daily_report_at),)),
         Deployment("maintain", maintain_flow, (_at(schedule.maintain_at, SUNDAY),)),
         Deployment("weekly-report", weekly_report_flow, (_at(_hour_later(schedule), SUNDAY),)),
@@ -137,6 +137,6 @@ async def deploy(
     Runs work in the folder of who deploys, where its config/ is.
     """
     for each in chosen:
-        made = each.made(schedules(each))
-        made.storage = LocalStorage(str(Path.cwd()))
-        await made.aapply(work_pool_name=POOL)
+        deployment = each.to_prefect(schedules(each))
+        deployment.storage = LocalStorage(str(Path.cwd()))
+        await deployment.aapply(work_pool_name=POOL)

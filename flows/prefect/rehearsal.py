@@ -7,7 +7,6 @@ are the production flows; they take trade date and slot from the scheduled time,
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -30,7 +29,7 @@ from flows.prefect.deployments import POOL, Deployment, at_instants, deploy, dep
 from flows.prefect.service import server
 from flows.prefect_environment import prefect_environment
 from flows.processes import child
-from flows.simulated_gateway import LINES, MESSAGES_PER_SECOND, free_port, gateway_process
+from flows.simulated_gateway import LINES, MESSAGES_PER_SECOND, GatewayOptions, gateway_process
 from ingest.calendar.clock import ControlPort
 from ingest.calendar.sessions import NEW_YORK, new_york
 from ingest.errors import ChainlakeError
@@ -60,7 +59,7 @@ class Instant:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RehearsalContext:
     """Where a rehearsal runs: the gateway's ports, the server's API, and how fast the market goes."""
 
     gateway_port: int
@@ -104,8 +103,8 @@ def rehearsed(settings: Settings) -> list[Deployment]:
     return [replace(each, crons=WATCHDOG) if each.name == "watchdog" else each for each in deployments(settings)]
 
 
-async def play(
-    place: Place,
+async def run_days(
+    context: RehearsalContext,
     settings: Settings,
     days: Sequence[date],
     on_part: Callable[[str], None] = lambda words: None,
@@ -127,20 +126,20 @@ async def play(
     for part in parts(instants):
         first, last = (each.astimezone(NEW_YORK) for each in (part[0].at, part[-1].at))
         on_part(f"{first:%a %Y-%m-%d %H:%M} to {last:%H:%M}: {', '.join(sorted({each.deployment for each in part}))}")
-        done += await _play_part(place, chosen, part)
+        done += await _run_part(context, chosen, part)
     return done
 
 
-async def _play_part(place: Place, chosen: Sequence[Deployment], part: Sequence[Instant]) -> list[FlowRun]:
+async def _run_part(context: RehearsalContext, chosen: Sequence[Deployment], part: Sequence[Instant]) -> list[FlowRun]:
     # Prefect's schedules have whole seconds.
     began = datetime.now(UTC)
     zero = (began + timedelta(seconds=LEAD_S)).replace(microsecond=0)
-    wall = {each: zero + (each.at - part[0].at) / place.speed for each in part}
-    due = {each.name: [wall[instant] for instant in part if instant.deployment == each.name] for each in chosen}
-    await deploy([each for each in chosen if due[each.name]], lambda each: at_instants(due[each.name]))
-    await place.control.call({"op": "speed", "speed": place.speed})
-    ahead = (zero - datetime.now(UTC)).total_seconds() * place.speed
-    await place.control.step(part[0].at - timedelta(seconds=ahead))
+    wall = {each: zero + (each.at - part[0].at) / context.speed for each in part}
+    starts = {each.name: [wall[instant] for instant in part if instant.deployment == each.name] for each in chosen}
+    await deploy([each for each in chosen if starts[each.name]], lambda each: at_instants(starts[each.name]))
+    await context.control.call({"op": "speed", "speed": context.speed})
+    ahead = (zero - datetime.now(UTC)).total_seconds() * context.speed
+    await context.control.step(part[0].at - timedelta(seconds=ahead))
     ends_at = max(wall.values()) + timedelta(seconds=PATIENCE_S)
     while True:
         await asyncio.sleep(2)
@@ -150,9 +149,9 @@ async def _play_part(place: Place, chosen: Sequence[Deployment], part: Sequence[
         if datetime.now(UTC) > ends_at:
             states = ", ".join(f"{run.name} {run.state_name}" for run in runs)
             raise RehearsalFailed(f"{len(part)} runs were due and did not end in time: {states}")
-    await place.control.call({"op": "speed", "speed": 0})
+    await context.control.call({"op": "speed", "speed": 0})
     # Otherwise the schedule of this part would come again with the next deployment.
-    await deploy([each for each in chosen if due[each.name]], lambda each: [])
+    await deploy([each for each in chosen if starts[each.name]], lambda each: [])
     return runs
 
 
@@ -169,54 +168,66 @@ async def runs_between(first: datetime, last: datetime) -> list[FlowRun]:
     return [run for run in runs if run.auto_scheduled]
 
 
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What is rehearsed: New York days in order, underlyings, market seconds a second, and the last instant (UTC).
+
+    `config` is the settings file of the flows.
+    """
+
+    days: Sequence[date]
+    symbols: Sequence[str]
+    speed: float
+    until: datetime | None = None
+    config: Path | None = None
+
+
 async def rehearse(
-    settings: Settings,
-    days: Sequence[date],
-    symbols: Sequence[str],
-    speed: float,
-    api_url: str,
-    on_part: Callable[[str], None] = lambda words: None,
-    until: datetime | None = None,
+    settings: Settings, rehearsal: Rehearsal, api_url: str, on_part: Callable[[str], None] = lambda words: None
 ) -> list[FlowRun]:
-    """Run `days` on a stage of their own and give the runs. Raises RehearsalFailed, ServerFailed, BrokerUnreachable."""
+    """Run the days on services of their own and give the runs.
+
+    Raises RehearsalFailed, ServerFailed, BrokerUnreachable.
+    """
     on_part("starting gateway, Prefect's server and a worker")
-    async with stage(settings, symbols, days[0], speed, api_url) as place:
-        return await play(place, settings, days, on_part, until)
+    async with rehearsal_services(settings, rehearsal, api_url) as context:
+        return await run_days(context, settings, rehearsal.days, on_part, rehearsal.until)
 
 
 @asynccontextmanager
-async def stage(
-    settings: Settings, symbols: Sequence[str], day: date, speed: float, api_url: str
-) -> AsyncIterator[Place]:
+async def rehearsal_services(settings: Settings, rehearsal: Rehearsal, api_url: str) -> AsyncIterator[RehearsalContext]:
     """A simulated gateway, a Prefect server at `api_url` and a worker, as processes that end with the block.
 
-    This process's environment says where they are from then on, and its PREFECT_API_URL was `api_url` before Prefect
-    was imported.
+    PREFECT_API_URL was `api_url` before Prefect was imported.
     """
-    place = Place(free_port(), free_port(), api_url, speed)
+    start = new_york(rehearsal.days[0], settings.schedule.enrichment_at) - timedelta(minutes=30)
+    gateway = GatewayOptions(rehearsal.symbols, start)
+    context = RehearsalContext(gateway.port, gateway.control_port, api_url, rehearsal.speed)
     logs = Path(settings.state.dir) / "run_logs"
-    os.environ.update(environment(settings, place))
-    start = new_york(day, settings.schedule.enrichment_at) - timedelta(minutes=30)
+    variables = environment(settings, context)
+    if rehearsal.config:
+        variables["CHAINLAKE_CONFIG"] = str(rehearsal.config.resolve())
     async with (
-        gateway_process(settings, place.gateway_port, place.control_port, symbols, start, log_name="rehearsal_gateway"),
-        server(place.api_url, logs / "rehearsal_server.log"),
+        gateway_process(settings, gateway, log_name="rehearsal_gateway"),
+        server(context.api_url, logs / "rehearsal_server.log", variables),
     ):
         await bootstrap(settings, Channel.from_environment())
         await deploy(deployments(settings), lambda each: [])
         # As a service would run it.
         worker = ("-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process")
-        async with child(*worker, log=logs / "rehearsal_worker.log"):
-            yield place
+        async with child(*worker, log=logs / "rehearsal_worker.log", variables=variables):
+            yield context
 
 
-def environment(settings: Settings, place: Place) -> dict[str, str]:
-    """The environment of everything in a rehearsal."""
+def environment(settings: Settings, context: RehearsalContext) -> dict[str, str]:
+    """What the environment of every process of a rehearsal says besides that of this one."""
     return {
-        **prefect_environment(Path(settings.state.dir), place.api_url),
+        **prefect_environment(Path(settings.state.dir), context.api_url),
         "CHAINLAKE_LAKE__ROOT": str(Path(settings.lake.root).resolve()),
         "CHAINLAKE_STATE__DIR": str(Path(settings.state.dir).resolve()),
-        "CHAINLAKE_SCHEDULE__MARKET_CLOCK": f"127.0.0.1:{place.control_port}",
-        "IB_PORT": str(place.gateway_port),
+        "CHAINLAKE_UNIVERSE__FILE": str(settings.universe.file.resolve()),
+        "CHAINLAKE_SCHEDULE__MARKET_CLOCK": f"127.0.0.1:{context.control_port}",
+        "IB_PORT": str(context.gateway_port),
         "CHAINLAKE_IB__LINES": str(LINES),
         "CHAINLAKE_IB__MESSAGES_PER_SECOND": str(MESSAGES_PER_SECOND),
         # A second is a market minute: what is scheduled has to be found at once.

@@ -37,7 +37,7 @@ def run_name() -> str:
     return f"{name} {at.astimezone(NEW_YORK):%Y-%m-%d %H:%M}"
 
 
-def said(runs: Sequence[Run]) -> list[str]:
+def log_runs(runs: Sequence[Run]) -> list[str]:
     """One line a run of a step, which also goes to the flow run's log."""
     lines = [f"{run.app_id}: {run.status}, {run.captured} of {run.asked} captured, {run.failed} failed" for run in runs]
     for line in lines:
@@ -65,7 +65,7 @@ async def alert_channel() -> Channel:
     return Channel.from_environment([block.get()])
 
 
-async def tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+async def report_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Hook of every flow: a run that failed or crashed opens an incident, which is alerted once a day."""
     if state.name == BREACHED:
         return

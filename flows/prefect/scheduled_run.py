@@ -16,7 +16,7 @@ from prefect.states import Completed
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
 from flows.logs import add_files
-from flows.steps import Workplace
+from flows.steps import StepContext
 from ingest.calendar.clock import Clock, ControlPort, HostClock, shown_at
 from ingest.calendar.sessions import NEW_YORK, Session, session_on
 from ingest.errors import BrokerUnreachable
@@ -30,17 +30,17 @@ LONGEST_WAIT_S = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class ScheduledRun:
     """A flow run: where it works, the pipeline's clock, and the instant (UTC, pipeline time) it was scheduled for."""
 
-    work: Workplace
+    context: StepContext
     clock: Clock
     at: datetime
 
     @property
     def settings(self) -> Settings:
         """The settings of this run."""
-        return self.work.settings
+        return self.context.settings
 
     @property
     def day(self) -> date:
@@ -52,18 +52,20 @@ class Due:
         return session_on(trade_date or self.day)
 
 
-async def due(config: Path | None, symbols: Sequence[str] | None = None, trigger: Trigger = "schedule") -> Due:
+async def scheduled_run(
+    config: Path | None, symbols: Sequence[str] | None = None, trigger: Trigger = "schedule"
+) -> ScheduledRun:
     """What the flow run that is going on is due for. Raises UsageError for wrong settings."""
     settings = load(config)
-    work = Workplace.prepare(settings, symbols or (), trigger)
-    add_files(work.state)
+    context = StepContext.prepare(settings, symbols or (), trigger)
+    add_files(context.state)
     clock = await pipeline_clock(settings)
     now = datetime.now(UTC)
     scheduled = runtime.flow_run.scheduled_start_time
     at = datetime.fromtimestamp(scheduled.timestamp(), UTC) if scheduled else now
     shown = shown_at(clock, at, now)
     # A simulated clock was read some milliseconds after the host's, which at 60 times its speed are seconds.
-    return Due(work, clock, shown if isinstance(clock, HostClock) else _whole_minute(shown))
+    return ScheduledRun(context, clock, shown if isinstance(clock, HostClock) else _whole_minute(shown))
 
 
 def _whole_minute(instant: datetime) -> datetime:

@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ async def serve(settings: Settings, channel: Channel, api_url: str, on_ready: Ca
         runner = _Runner(pause_on_shutdown=False, limit=None)
         chosen = deployments(settings)
         for each in chosen:
-            await runner.aadd_deployment(each.made())
+            await runner.aadd_deployment(each.to_prefect())
         for line in (await bootstrap(settings, channel, pool=False)).lines:
             log.info("bootstrap", line=line)
         serving = asyncio.create_task(runner.start())
@@ -72,19 +72,22 @@ class _Runner(Runner):
 
 
 @asynccontextmanager
-async def server(api_url: str, words: Path | None = None) -> AsyncIterator["subprocess.Popen[Any] | None"]:
+async def server(
+    api_url: str, log_file: Path | None = None, variables: Mapping[str, str] | None = None
+) -> AsyncIterator["subprocess.Popen[Any] | None"]:
     """Prefect's server at `api_url`: the one that answers there, else one of our own that ends with the block.
 
-    Ours writes to the file `words`, by default to where this process does: a service manager keeps and rotates that.
+    Ours has `variables` in its environment, and writes to `log_file`: by default to where this process does, as a
+    service manager keeps and rotates that.
     """
     if await _healthy(api_url):
         yield None
         return
-    place = urlsplit(api_url)
-    if place.hostname not in ("127.0.0.1", "localhost"):
+    address = urlsplit(api_url)
+    if address.hostname not in ("127.0.0.1", "localhost"):
         raise ServerFailed(f"no Prefect server answers at {api_url}: start it there, or correct PREFECT_API_URL")
-    arguments = ("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(place.port))
-    async with child(*arguments, log=words) as process:
+    arguments = ("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(address.port))
+    async with child(*arguments, log=log_file, variables=variables) as process:
         await _until_healthy(api_url, process)
         yield process
 

@@ -47,9 +47,9 @@ async def gateway_state(settings: Settings) -> GatewayState:
     """Connect to the gateway as capture would, and compare its clock with the host's."""
     try:
         async with BrokerSession.connect(settings.ib) as session:
-            told = await session.server_time()
+            server_time = await session.server_time()
             # Told in whole seconds: half of one is what it is off by on average.
-            skew = (told - session.clock.now()).total_seconds() + 0.5
+            skew = (server_time - session.clock.now()).total_seconds() + 0.5
     except BrokerUnreachable as reason:
         return GatewayState(error=str(reason))
     return GatewayState(skew_s=skew)

@@ -39,14 +39,15 @@ class Plugin(BasePlugin):
     def initialize(self, plugin_config: dict[str, Any]) -> None:
         """Called once by dbt-duckdb, before there is a connection: finds the lake, and names it absolutely.
 
-        `plugin_config["home"]` is the folder of Chainlake's settings (`lake.location`). Views that dbt creates
-        name the root, and are read again by a dbt that was started from another folder.
+        `plugin_config["root"]` is the lake where it is named; else `lake.location` finds the one of the settings in the
+        folder `plugin_config["home"]`. Views that dbt creates name the root, and are read again by a dbt that was
+        started from another folder.
         """
         self._connection: duckdb.DuckDBPyConnection | None = None
         if self.creds is not None:
             with _told_by_dbt():
                 home = Path(plugin_config.get("home", "."))
-                self.creds.external_root = storage.absolute(lake_root(home=home))
+                self.creds.external_root = storage.absolute(lake_root(plugin_config.get("root"), home))
 
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
         """Make the folder of the database file, as DuckDB does not, and refuse a file that another build has open."""

@@ -46,7 +46,7 @@ class RowsDiffer(LakeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class Candidate:
     """One partition that compaction would work on. `rewrite`: z-order and zstd, as its day is cold."""
 
     table: str
@@ -61,7 +61,7 @@ class Due:
 class Compacted:
     """A partition that was worked on, and the Delta version that did it."""
 
-    due: Due
+    candidates: Candidate
     version: int
     files: int
     size: int
@@ -78,7 +78,7 @@ def rows_by_date(files: Iterable[File]) -> dict[str, int]:
 # -- what is due -------------------------------------------------------------------------------------------------------
 
 
-def due(lake: Lake, today: date, hot_from: date, same_day: bool = False) -> list[Due]:
+def candidates(lake: Lake, today: date, hot_from: date, same_day: bool = False) -> list[Candidate]:
     """The partitions that compaction would work on, by table and date.
 
     Dates from `hot_from` on are hot: they are due when they have more than one small file. Older ones, of what was
@@ -86,7 +86,7 @@ def due(lake: Lake, today: date, hot_from: date, same_day: bool = False) -> list
     sorted and encoded (`lake.files.daily_files`), and stay so: see ADR 0014. The day that is `today` (New York) is
     left alone unless `same_day`.
     """
-    hot: list[Due] = []
+    hot: list[Candidate] = []
     cold: dict[tuple[str, str], list[File]] = {}
     for name in lake.table_names():
         table = lake.table(name)
@@ -99,18 +99,18 @@ def due(lake: Lake, today: date, hot_from: date, same_day: bool = False) -> list
             if sorted_when_cold and day < str(hot_from):
                 cold[name, day] = files
             elif sum(file.size < SMALL_BYTES for file in files) > 1:
-                hot.append(_due(name, day, files, rewrite=False))
+                hot.append(_candidate(name, day, files, rewrite=False))
     packed = _packed(lake, [f"{name}/{file.path}" for (name, _), files in cold.items() for file in files])
     old = [
-        _due(name, day, files, rewrite=True)
+        _candidate(name, day, files, rewrite=True)
         for (name, day), files in cold.items()
         if not all(f"{name}/{file.path}" in packed for file in files)
     ]
     return sorted([*hot, *old], key=lambda each: (each.table, each.trade_date))
 
 
-def _due(name: str, day: str, files: Sequence[File], rewrite: bool) -> Due:
-    return Due(name, day, len(files), sum(file.size for file in files), sum(file.rows for file in files), rewrite)
+def _candidate(name: str, day: str, files: Sequence[File], rewrite: bool) -> Candidate:
+    return Candidate(name, day, len(files), sum(file.size for file in files), sum(file.rows for file in files), rewrite)
 
 
 def _by_date(files: Iterable[File]) -> Iterator[tuple[str, list[File]]]:
@@ -142,7 +142,7 @@ def _packed(lake: Lake, paths: Sequence[str]) -> set[str]:
 # -- doing it ----------------------------------------------------------------------------------------------------------
 
 
-def compact(lake: Lake, partitions: Sequence[Due], hold: Hold) -> Iterator[Compacted]:
+def compact(lake: Lake, partitions: Sequence[Candidate], hold: Hold) -> Iterator[Compacted]:
     """Compact `partitions`, one commit each, and yield each when its rows are proven.
 
     A partition that somebody else replaced or compacted meanwhile is passed over. Raises RowsDiffer when a commit did
@@ -161,16 +161,16 @@ def compact(lake: Lake, partitions: Sequence[Due], hold: Hold) -> Iterator[Compa
 
 
 @retry_conflicts
-def _compact(lake: Lake, due: Due) -> Compacted | None:
-    table = lake.table(due.table)
+def _compact(lake: Lake, candidates: Candidate) -> Compacted | None:
+    table = lake.table(candidates.table)
     if table is None:
         return None
     start, note = table.version(), uuid4().hex
-    filters = [("trade_date", "=", due.trade_date)]
+    filters = [("trade_date", "=", candidates.trade_date)]
     noted = CommitProperties(custom_metadata={COMPACTED: note}, max_commit_retries=30)
     columns = [field.name for field in table.schema().fields]
     with storage.explained(lake.root):
-        if due.rewrite:
+        if candidates.rewrite:
             table.optimize.z_order(
                 ZORDER,
                 partition_filters=filters,
@@ -182,15 +182,19 @@ def _compact(lake: Lake, due: Due) -> Compacted | None:
             table.optimize.compact(
                 partition_filters=filters,
                 target_size=TARGET_BYTES,
-                writer_properties=daily_files(columns) if _of_models(due.table) else HOT_FILES,
+                writer_properties=daily_files(columns) if _of_models(candidates.table) else HOT_FILES,
                 commit_properties=noted,
             )
-    version = _version_noted(lake, due.table, note, start + 1)
+    version = _version_noted(lake, candidates.table, note, start + 1)
     if version is None:
         return None
-    prove(lake, due.table, version)
-    files = [file for file in live_files(at_version(lake, due.table, version)) if file.trade_date == due.trade_date]
-    return Compacted(due, version, len(files), sum(file.size for file in files))
+    prove(lake, candidates.table, version)
+    files = [
+        file
+        for file in live_files(at_version(lake, candidates.table, version))
+        if file.trade_date == candidates.trade_date
+    ]
+    return Compacted(candidates, version, len(files), sum(file.size for file in files))
 
 
 def at_version(lake: Lake, name: str, version: int) -> DeltaTable:

@@ -69,7 +69,7 @@ def _before(lake: Lake, name: str, cutoff: date) -> list[Expired]:
     return [of_date[day] for day in sorted(of_date)]
 
 
-def retire(lake: Lake, dates: Sequence[Expired], hold: Hold) -> Iterator[Expired]:
+def remove_expired(lake: Lake, dates: Sequence[Expired], hold: Hold) -> Iterator[Expired]:
     """Take `dates` out, one commit each, and yield each when it is done."""
     for each in dates:
         hold.require()

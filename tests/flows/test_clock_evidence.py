@@ -12,7 +12,7 @@ from flows.clock_evidence import (
     require_evidence,
     require_publishable,
 )
-from flows.maintenance import Site, sweep
+from flows.maintenance import MaintenanceContext, run_vacuum
 from ingest.calendar.sessions import new_york
 from ingest.settings import load
 from lake.store import Lake
@@ -85,7 +85,7 @@ def test_vacuum_does_not_believe_such_a_clock_either(paper: Lake, tmp_path: Path
     """It would forget the versions that as-of queries need."""
     settings = load(state={"dir": tmp_path / "state"})
     with pytest.raises(ClockRefused, match="chainlake vacuum --clock-is-right"):
-        sweep(Site(paper, settings, PUBLISHED + timedelta(days=400)))
+        run_vacuum(MaintenanceContext(paper, settings, PUBLISHED + timedelta(days=400)))
     assert paper.version("ops/runs") == 0
     assert not (tmp_path / "state").exists()
-    assert sweep(Site(paper, settings, PUBLISHED + timedelta(days=14))).passed
+    assert run_vacuum(MaintenanceContext(paper, settings, PUBLISHED + timedelta(days=14))).passed

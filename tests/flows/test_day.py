@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.day import DayReport, run_day
-from flows.steps import Workplace, desk
+from flows.steps import StepContext, connect_broker
 from ingest.contracts import Underlying
 from ingest.settings import load
 from lake.reads import reader
@@ -30,13 +30,13 @@ async def test_a_day_goes_on_after_the_steps_that_lost_the_broker(tmp_path: Path
             discovery={"retries": 0},
             filters={"moneyness_pct": 0.04, "expiry_months_ahead": 1},
         )
-        work = Workplace(settings, (Underlying("AAPL"),), "manual", chosen=True)
-        async with desk(work) as place:
+        context = StepContext(settings, (Underlying("AAPL"),), "manual", chosen=True)
+        async with connect_broker(context) as broker:
             for fault in FAULTS:
-                assert place.session.control is not None
-                await place.session.control.call({"op": "fault", "fault": fault})
-            report = await run_day(place, storm.DAY, False)
-            with reader(place.lake) as reads:
+                assert broker.session.control is not None
+                await broker.session.control.call({"op": "fault", "fault": fault})
+            report = await run_day(broker, storm.DAY, False)
+            with reader(broker.lake) as reads:
                 slots = Counter(row["slot_30m"] for row in reads.rows("raw/option_quotes", "view = 'intraday'"))
                 frozen = len(reads.contracts(storm.DAY.trade_date))
     first, second, *_ = report.runs

@@ -18,11 +18,11 @@ import pytest
 
 from chainlake.cli import main
 from chainlake.cli.terminal import show
-from flows.maintenance import Site, retire
-from flows.models import MODELLED, build
-from flows.publication import publish
+from flows.maintenance import MaintenanceContext, run_retention
+from flows.models import MODELLED
+from flows.publication import BuildOutcome, publish
 from flows.reproduce import reproduce
-from flows.steps import Workplace, stage_seeds
+from flows.steps import StepContext, stage_seeds
 from ingest.calendar.sessions import new_york
 from ingest.errors import UsageError
 from ingest.settings import LakeSettings, load
@@ -52,7 +52,7 @@ class Published:
     """The lake, and where its commands work."""
 
     lake: Lake
-    work: Workplace
+    context: StepContext
     folder: Path
 
     def roll_up(self, day: date | None, as_of: datetime) -> None:
@@ -61,10 +61,11 @@ class Published:
         No date only restates.
         """
         days = [day] if day else []
-        seeds = stage_seeds(self.work, self.lake, days)
-        built = build(self.lake.root, days, seeds=seeds, state=self.work.state, as_of=as_of, tested=False)
-        actions = seeds / "corporate_actions.csv"
-        publish(self.lake, built.dates, built.versions, [], [], actions, as_of, built.restated)
+        stage_seeds(self.context, self.lake, days)
+        paths = self.context.build_paths
+        built = self.context.project.build(paths, days, as_of=as_of, tested=False)
+        outcome = BuildOutcome(built.versions, restated=built.restated)
+        publish(self.lake, built.dates, outcome, paths.seeds / "corporate_actions.csv", as_of)
 
     def versions(self) -> dict[str, int | None]:
         return {name: self.lake.version(name) for name in self.lake.table_names()}
@@ -91,7 +92,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
         universe={"file": seeds / "universe.csv"},
         reference={"corporate_actions": seeds / "corporate_actions.csv"},
     )
-    found = Published(Lake.create(folder / "lake", "simulated", CREATED), Workplace.prepare(settings), folder)
+    found = Published(Lake.create(folder / "lake", "simulated", CREATED), StepContext.prepare(settings), folder)
     day = record(found.lake, DAY)
     found.roll_up(DAY, BUILT)
     day.write("raw/open_interest", [day.open_interest(row, 10) for row in CONTRACTS[:2]])
@@ -132,7 +133,7 @@ def chainlake(published: Published, monkeypatch: pytest.MonkeyPatch, capfd: pyte
 
 def test_a_restated_day_comes_out_as_it_was_published(published: Published, capfd: pytest.CaptureFixture[str]) -> None:
     before = published.versions()
-    result = reproduce(published.work, published.lake, DAY)
+    result = reproduce(published.context, published.lake, DAY)
     assert {each.table: (each.only_published, each.only_rebuilt) for each in result.tables} == dict.fromkeys(
         MODELLED, (0, 0)
     )
@@ -181,7 +182,7 @@ def test_sql_as_of_another_time_is_wrong_usage(chainlake: Command) -> None:
 
 def test_a_day_that_was_never_published_cannot_be_reproduced(published: Published) -> None:
     with pytest.raises(UsageError, match=f"{NEXT} was never published"):
-        reproduce(published.work, published.lake, NEXT)
+        reproduce(published.context, published.lake, NEXT)
 
 
 def test_a_day_whose_raw_files_are_gone_is_refused_in_a_line(published: Published) -> None:
@@ -189,7 +190,7 @@ def test_a_day_whose_raw_files_are_gone_is_refused_in_a_line(published: Publishe
     aside = files.rename(published.folder / "aside")
     try:
         with pytest.raises(LakeError, match=f"raw/option_quotes of {DAY} at version .* is gone"):
-            reproduce(published.work, published.lake, DAY)
+            reproduce(published.context, published.lake, DAY)
     finally:
         aside.rename(files)
 
@@ -200,19 +201,19 @@ def copied(published: Published, tmp_path: Path) -> Published:
     shutil.copytree(published.lake.root, tmp_path / "lake")
     shutil.copytree(published.folder / "config", tmp_path / "config")
     reference = {"corporate_actions": tmp_path / "config" / "corporate_actions.csv"}
-    settings = published.work.settings.model_copy(
+    settings = published.context.settings.model_copy(
         update={
             "lake": LakeSettings(root=str(tmp_path / "lake")),
-            "reference": published.work.settings.reference.model_copy(update=reference),
+            "reference": published.context.settings.reference.model_copy(update=reference),
         }
     )
-    return Published(Lake.open(tmp_path / "lake"), replace(published.work, settings=settings), tmp_path)
+    return Published(Lake.open(tmp_path / "lake"), replace(published.context, settings=settings), tmp_path)
 
 
 def test_a_day_that_was_retired_and_then_restated_is_held_against_what_built_it(copied: Published) -> None:
     """Vacuum comes a week after retention: until then the day can still be rebuilt."""
     lake, restated_again = copied.lake, RESTATED + timedelta(days=58)
-    retired = retire(Site(lake, copied.work.settings, restated_again, clock_is_right=True)).rows
+    retired = run_retention(MaintenanceContext(lake, copied.context.settings, restated_again, clock_is_right=True)).rows
     assert [(row["table"], row["trade_date"]) for row in retired] == [
         (name, str(DAY)) for name in ("raw/option_quotes", "raw/underlying_quotes", "clean/intraday")
     ]
@@ -223,7 +224,7 @@ def test_a_day_that_was_retired_and_then_restated_is_held_against_what_built_it(
         assert not reads.rows("clean/intraday", f"trade_date = date '{DAY}'")
     assert (last["published_at"], last["status"]) == (restated_again, "passed")
 
-    result = reproduce(copied.work, lake, DAY)
+    result = reproduce(copied.context, lake, DAY)
 
     assert {each.table: (each.only_published, each.only_rebuilt) for each in result.tables} == dict.fromkeys(
         MODELLED, (0, 0)

@@ -13,7 +13,7 @@ import pytest
 from chainlake.cli import main
 from chainlake.ops.simulation import plan_of, run_plan, with_last_morning
 from flows.simulated_gateway import free_port
-from flows.steps import Workplace, desk
+from flows.steps import StepContext, connect_broker
 from ingest.errors import UsageError
 from ingest.settings import load
 from tests.commands import SMALL, Chainlake
@@ -50,9 +50,9 @@ def test_a_full_day_has_fourteen_slots_in_new_york_time_and_utc(plan: Plan) -> N
     assert (slots[0], slots[-1], len(slots)) == ("09:30", "16:00", 14)
     assert times(day, "snapshot")[0] == "14:30"
     assert times(day, "discover", "new_york") == ["09:25"]
-    assert times(day, "close", "new_york") == ["17:00"]
-    assert times(day, "enrich", "new_york") == ["04:00", "07:30", "09:00"]
-    assert {run["trade_date"] for run in day["runs"] if run["step"] == "enrich"} == {"2026-11-19"}
+    assert times(day, "close-snapshot", "new_york") == ["17:00"]
+    assert times(day, "enrichment", "new_york") == ["04:00", "07:30", "09:00"]
+    assert {run["trade_date"] for run in day["runs"] if run["step"] == "enrichment"} == {"2026-11-19"}
     assert day["runs"] == sorted(day["runs"], key=lambda run: run["utc"])
 
 
@@ -64,8 +64,8 @@ def test_the_day_after_thanksgiving_ends_at_13_00_and_the_holiday_has_nothing(pl
     assert len(times(short, "snapshot")) == 8
     assert "short day" in short["note"]
     # The close view is at 17:00 on early closes too.
-    assert times(short, "close", "new_york") == ["17:00"]
-    assert {run["trade_date"] for run in short["runs"] if run["step"] == "enrich"} == {"2026-11-25"}
+    assert times(short, "close-snapshot", "new_york") == ["17:00"]
+    assert {run["trade_date"] for run in short["runs"] if run["step"] == "enrichment"} == {"2026-11-25"}
     assert saturday["runs"] == []
     assert [run["step"] for run in sunday["runs"]] == ["maintain", "weekly-report"]
 
@@ -99,7 +99,7 @@ def test_the_mornings_after_the_last_session_are_executed_too() -> None:
     runs = with_last_morning(plan_of(date(2026, 11, 25), 1, settings), settings)
     # Thanksgiving lies between: it is Friday morning.
     last = [(str(run.at.date()), run.step, str(run.trade_date)) for run in runs[-3:]]
-    assert last == [("2026-11-27", "enrich", "2026-11-25")] * 3
+    assert last == [("2026-11-27", "enrichment", "2026-11-25")] * 3
     assert with_last_morning(plan_of(date(2026, 11, 26), 1, settings), settings) == []
 
 
@@ -132,9 +132,9 @@ async def test_a_gateway_whose_clock_cannot_be_stepped_is_refused(tmp_path: Path
 
     async with storm.gateway(control_port=None, speed=1) as gateway:
         settings = load(lake={"root": str(tmp_path / "lake")}, ib={"port": gateway.port})
-        async with desk(Workplace.prepare(settings, ["AAPL"])) as place:
+        async with connect_broker(StepContext.prepare(settings, ["AAPL"])) as broker:
             with pytest.raises(UsageError, match="control port"):
-                await run_plan(place, plan_of(date(2026, 11, 20), 1, settings)[date(2026, 11, 20)])
+                await run_plan(broker, plan_of(date(2026, 11, 20), 1, settings)[date(2026, 11, 20)])
 
 
 @pytest.mark.long
@@ -155,11 +155,11 @@ def test_a_planned_short_day_and_its_neighbours_run_whole_against_a_gateway_of_i
     assert report["passed"]
     counts = Counter((run["step"], run["outcome"]) for run in report["results"])
     assert counts["snapshot", "ok"] == 14 + 8
-    assert counts["midday-refresh", "ok"] == counts["close", "ok"] == counts["daily-report", "ok"] == 2
+    assert counts["midday-refresh", "ok"] == counts["close-snapshot", "ok"] == counts["daily-report", "ok"] == 2
     assert counts["maintain", "ok"] == counts["weekly-report", "ok"] == 1
     assert not [run for run in report["results"] if run["outcome"] == "failed"]
     # Each session's first morning fills it, and the later ones find nothing to do.
-    filled = [(run["new_york"], run["trade_date"]) for run in report["results"] if run["step"] == "enrich"]
+    filled = [(run["new_york"], run["trade_date"]) for run in report["results"] if run["step"] == "enrichment"]
     assert ("2026-11-27 04:00", "2026-11-25") in filled
     assert ("2026-11-30 04:00", "2026-11-27") in filled
     assert [(check["trade_date"], check["passed"], check["pending"]) for check in report["selfcheck"]] == [

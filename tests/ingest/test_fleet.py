@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chainlake.cli.options import GivenForBroker
-from flows.steps import Desk, Workplace, desk
+from flows.steps import BrokerContext, StepContext, connect_broker
 from ingest.capacity.probe_result import ProbeResult, store
 from ingest.capture.fleet import Gateway, cut
 from ingest.capture.modes import Holding
@@ -126,9 +126,9 @@ def rows(lake: Lake, table: str) -> list[dict[str, Any]]:
         return reads.rows(table)
 
 
-def freeze(place: Desk, gateway: SimulatedGateway) -> set[int]:
+def freeze(broker: BrokerContext, gateway: SimulatedGateway) -> set[int]:
     """Freeze 100 contracts of each underlying, and tell their conids."""
-    frozen = [contract for u in place.work.universe for contract in storm.contracts(gateway, 100, u.symbol)]
+    frozen = [contract for u in broker.context.universe for contract in storm.contracts(gateway, 100, u.symbol)]
     columns = {
         "trade_date": storm.DAY.trade_date,
         "reference_price": 75.0,
@@ -137,7 +137,7 @@ def freeze(place: Desk, gateway: SimulatedGateway) -> set[int]:
         "ingest_id": "frozen",
         "source": "simulated",
     }
-    place.lake.append("raw/contracts", [asdict(contract) | columns for contract in frozen], "frozen", 1)
+    broker.lake.append("raw/contracts", [asdict(contract) | columns for contract in frozen], "frozen", 1)
     return {contract.conid for contract in frozen}
 
 
@@ -167,14 +167,14 @@ async def test_both_gateways_take_batches_in_order_within_their_own_limits(
     gateways: tuple[SimulatedGateway, SimulatedGateway], tmp_path: Path
 ) -> None:
     settings = settings_for(tmp_path, *gateways)
-    async with desk(Workplace(settings, UNIVERSE, "manual")) as place:
-        frozen = freeze(place, gateways[1])
+    async with connect_broker(StepContext(settings, UNIVERSE, "manual")) as broker:
+        frozen = freeze(broker, gateways[1])
         seen = OnceCaptured("", 1)
-        runs = await place.snapshot(storm.DAY, storm.DAY.slots[0], observer=seen)
+        runs = await broker.snapshot(storm.DAY, storm.DAY.slots[0], observer=seen)
         # a second run finds nothing left to do, on no gateway
-        assert await place.snapshot(storm.DAY, storm.DAY.slots[0]) == []
-        stored = rows(place.lake, "raw/option_quotes")
-        recorded = [row for row in rows(place.lake, "ops/runs") if row["step"] == "snapshot"]
+        assert await broker.snapshot(storm.DAY, storm.DAY.slots[0]) == []
+        stored = rows(broker.lake, "raw/option_quotes")
+        recorded = [row for row in rows(broker.lake, "ops/runs") if row["step"] == "snapshot"]
     assert Counter(row["conid"] for row in stored) == Counter(frozen)
     assert not any(row["snapshot_error"] for row in stored)
     assert sorted(run.batch or "" for run in runs) == BATCHES
@@ -196,18 +196,18 @@ async def test_a_gateway_lost_in_the_middle_hands_its_batch_over_and_no_contract
     gateways: tuple[SimulatedGateway, SimulatedGateway], tmp_path: Path, down_s: float, reconnect_s: float
 ) -> None:
     settings = settings_for(tmp_path, *gateways, reconnect_s=reconnect_s, handover_s=0.6)
-    async with desk(Workplace(settings, UNIVERSE, "manual")) as place:
-        frozen = freeze(place, gateways[1])
+    async with connect_broker(StepContext(settings, UNIVERSE, "manual")) as broker:
+        frozen = freeze(broker, gateways[1])
         seen = OnceCaptured("01-AAPL", 25)
-        task = asyncio.create_task(place.snapshot(storm.DAY, storm.DAY.slots[0], observer=seen))
+        task = asyncio.create_task(broker.snapshot(storm.DAY, storm.DAY.slots[0], observer=seen))
         await seen.reached.wait()
-        assert place.session.control is not None
-        await place.session.control.call({"op": "fault", "fault": {"fault": "socket_drop", "for": down_s}})
+        assert broker.session.control is not None
+        await broker.session.control.call({"op": "fault", "fault": {"fault": "socket_drop", "for": down_s}})
         async with asyncio.timeout(30):
             runs = await task
-        assert place.session.connected == (down_s < 10)
-        stored = rows(place.lake, "raw/option_quotes")
-        recorded = [row for row in rows(place.lake, "ops/runs") if row["step"] == "snapshot"]
+        assert broker.session.connected == (down_s < 10)
+        stored = rows(broker.lake, "raw/option_quotes")
+        recorded = [row for row in rows(broker.lake, "ops/runs") if row["step"] == "snapshot"]
     good = Counter(row["conid"] for row in stored if not row["snapshot_error"])
     assert good == Counter(frozen)
     lost = [row for row in stored if row["snapshot_error"]]
@@ -237,17 +237,17 @@ async def test_with_every_gateway_lost_the_slot_keeps_what_it_has_and_says_so(
     gateways: tuple[SimulatedGateway, SimulatedGateway], tmp_path: Path
 ) -> None:
     settings = settings_for(tmp_path, *gateways, reconnect_s=0.5)
-    async with desk(Workplace(settings, UNIVERSE, "manual")) as place:
-        frozen = freeze(place, gateways[1])
+    async with connect_broker(StepContext(settings, UNIVERSE, "manual")) as broker:
+        frozen = freeze(broker, gateways[1])
         seen = OnceCaptured("02-MSFT", 10)
-        task = asyncio.create_task(place.snapshot(storm.DAY, storm.DAY.slots[0], observer=seen))
+        task = asyncio.create_task(broker.snapshot(storm.DAY, storm.DAY.slots[0], observer=seen))
         await seen.reached.wait()
-        for session in (place.session, *place.others):
+        for session in (broker.session, *broker.others):
             assert session.control is not None
             await session.control.call({"op": "fault", "fault": {"fault": "socket_drop", "for": 60}})
         with pytest.raises(BrokerUnreachable, match="run the same command again"):
             await task
-        stored = rows(place.lake, "raw/option_quotes")
+        stored = rows(broker.lake, "raw/option_quotes")
     captured = Counter(row["conid"] for row in stored)
     assert set(captured) < frozen
     assert max(captured.values()) == 1
@@ -258,16 +258,16 @@ async def test_a_gateway_that_cannot_be_reached_is_on_record_and_the_step_goes_o
     gateways: tuple[SimulatedGateway, SimulatedGateway], tmp_path: Path
 ) -> None:
     settings = settings_for(tmp_path, gateways[1], ports=(1,))
-    async with desk(Workplace(settings, UNIVERSE[:1], "manual")) as place:
-        assert (place.session.settings.port, place.others) == (gateways[1].port, ())
-        frozen = freeze(place, gateways[1])
-        await place.snapshot(storm.DAY, storm.DAY.slots[0])
-        assert Counter(row["conid"] for row in rows(place.lake, "raw/option_quotes")) == Counter(frozen)
-        (error,) = [row for row in rows(place.lake, "ops/errors") if row["error_type"] == "gateway_unreachable"]
+    async with connect_broker(StepContext(settings, UNIVERSE[:1], "manual")) as broker:
+        assert (broker.session.settings.port, broker.others) == (gateways[1].port, ())
+        frozen = freeze(broker, gateways[1])
+        await broker.snapshot(storm.DAY, storm.DAY.slots[0])
+        assert Counter(row["conid"] for row in rows(broker.lake, "raw/option_quotes")) == Counter(frozen)
+        (error,) = [row for row in rows(broker.lake, "ops/errors") if row["error_type"] == "gateway_unreachable"]
         assert "127.0.0.1:1 refused" in error["message"]
     nowhere = settings.model_copy(update={"ib": load(ib={"gateways": ["127.0.0.1:1", "127.0.0.1:2"]}).ib})
     with pytest.raises(BrokerUnreachable, match=r"127.0.0.1:1 refused.*; .*127.0.0.1:2 refused"):
-        async with desk(Workplace(nowhere, UNIVERSE, "manual")):
+        async with connect_broker(StepContext(nowhere, UNIVERSE, "manual")):
             pass
 
 
@@ -284,7 +284,7 @@ async def test_gateways_of_two_kinds_are_refused_by_name(tmp_path: Path) -> None
     async with storm.gateway() as simulated, SimulatedGateway(options) as paper:
         settings = settings_for(tmp_path, simulated, paper)
         with pytest.raises(UsageError, match=rf"{simulated.port} is simulated and .*{paper.port} is ibkr-paper"):
-            async with desk(Workplace(settings, UNIVERSE, "manual")):
+            async with connect_broker(StepContext(settings, UNIVERSE, "manual")):
                 pass
         assert not (tmp_path / "lake").exists()
 
@@ -306,10 +306,10 @@ async def test_auto_asks_each_gateway_as_its_own_probe_says(
         address = f"127.0.0.1:{gateway.port}"
         store(measured.model_copy(update={"gateway": address, "snapshot_hold_ms": snapshot_ms}), tmp_path / "state")
     universe = tuple(replace(underlying, group=underlying.symbol) for underlying in UNIVERSE[:2])
-    async with desk(Workplace(settings, universe, "manual")) as place:
-        assert place._gateway(place.session) == Gateway(place.session, Holding(1.0, 0.1))
-        freeze(place, gateways[1])
-        await place.session.step_clock(storm.DAY.slots[1].sample_time)
-        await place.snapshot(storm.DAY, storm.DAY.slots[1])
-        modes = {row["gateway"]: row["mode"] for row in rows(place.lake, "ops/runs") if row["step"] == "snapshot"}
+    async with connect_broker(StepContext(settings, universe, "manual")) as broker:
+        assert broker._gateway(broker.session) == Gateway(broker.session, Holding(1.0, 0.1))
+        freeze(broker, gateways[1])
+        await broker.session.step_clock(storm.DAY.slots[1].sample_time)
+        await broker.snapshot(storm.DAY, storm.DAY.slots[1])
+        modes = {row["gateway"]: row["mode"] for row in rows(broker.lake, "ops/runs") if row["step"] == "snapshot"}
     assert [modes[f"127.0.0.1:{gateway.port}"] for gateway in gateways] == ["snapshot", "streaming"]

@@ -21,13 +21,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainlake.cli.app import main
-from flows.maintenance import Site
+from flows.maintenance import MaintenanceContext
 from flows.maintenance import compact as compact_step
 from ingest.settings import load
 from lake.duck import connect
-from lake.maintenance.compaction import COMPACTED, RowsDiffer, compact, due, prove_last, undo
+from lake.maintenance.compaction import COMPACTED, RowsDiffer, candidates, compact, prove_last, undo
 from lake.maintenance.lock import MaintainerBusy, maintainer
-from lake.maintenance.retention import Cutoffs, expired, retire
+from lake.maintenance.retention import Cutoffs, expired, remove_expired
 from lake.maintenance.vacuum import tidy_log, vacuum
 from lake.reads import reader
 from lake.store import Lake
@@ -63,8 +63,8 @@ def duck() -> Iterator[duckdb.DuckDBPyConnection]:
 
 def compacted(lake: Lake, same_day: bool = False) -> list[tuple[str, str, bool, int]]:
     with maintainer(lake, "compact") as hold:
-        done = list(compact(lake, due(lake, TODAY, HOT_FROM, same_day), hold))
-    return [(each.due.table, each.due.trade_date, each.due.rewrite, each.files) for each in done]
+        done = list(compact(lake, candidates(lake, TODAY, HOT_FROM, same_day), hold))
+    return [(each.candidates.table, each.candidates.trade_date, each.candidates.rewrite, each.files) for each in done]
 
 
 # -- what it makes -----------------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_maintenance_at_any_moment_changes_no_row(
                 elif step == "log":
                     tidy_log(lake, TABLE, 0, checkpoint=True)
                 else:
-                    list(retire(lake, expired(lake, Cutoffs(TODAY, TODAY, TODAY)), hold))
+                    list(remove_expired(lake, expired(lake, Cutoffs(TODAY, TODAY, TODAY)), hold))
         query = f"select trade_date, conid, open_interest from delta_scan('{lake.uri(TABLE)}')"
         found = duck.execute(query).fetchall()
         assert Counter(found) == Counter((*key, value) for key, value in expected.items())
@@ -211,7 +211,7 @@ def optimize_by_chainlake(lake: Lake, opened: Barrier, refused: Event) -> None:
     opened.wait()
     try:
         with maintainer(lake, "compact") as hold:
-            list(compact(lake, due(lake, TODAY, HOT_FROM), hold))
+            list(compact(lake, candidates(lake, TODAY, HOT_FROM), hold))
             time.sleep(0.5)
     except MaintainerBusy:
         refused.set()
@@ -267,7 +267,7 @@ class Elsewhere:
 def foreign_compaction(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Double the rows: ours and a foreign OPTIMIZE on one snapshot."""
     behind = Elsewhere(lake, monkeypatch)
-    partitions = due(lake, TODAY, HOT_FROM)
+    partitions = candidates(lake, TODAY, HOT_FROM)
     monkeypatch.setattr("lake.maintenance.compaction.prove_last", lambda lake, name: setattr(behind, "armed", True))
     with maintainer(lake, "compact") as hold:
         list(compact(lake, partitions, hold))
@@ -319,7 +319,7 @@ def compact_for_ever(lake: Lake, begun: Event) -> None:
     begun.set()
     while True:
         with maintainer(lake, "compact") as hold:
-            list(compact(lake, due(lake, TODAY, HOT_FROM), hold))
+            list(compact(lake, candidates(lake, TODAY, HOT_FROM), hold))
 
 
 @pytest.mark.long
@@ -341,7 +341,7 @@ def test_a_maintainer_that_is_killed_leaves_a_whole_table_and_the_next_finishes(
         process.join()
         assert counts(lake, duck) == {240 + 10 * (kill + 1)}
     compacted(lake)
-    assert due(lake, TODAY, HOT_FROM) == []
+    assert candidates(lake, TODAY, HOT_FROM) == []
     assert before - content(lake) == Counter()
     assert counts(lake, duck) == {240 + 50}
     prove_last(lake, TABLE)
@@ -355,10 +355,10 @@ def test_a_maintainer_that_is_killed_leaves_a_whole_table_and_the_next_finishes(
 
 def test_the_step_says_beforehand_what_it_does_and_leaves_its_record(tmp_path: Path) -> None:
     lake = with_days(tmp_path, OLD, RECENT)
-    site = Site(lake, load(state={"dir": tmp_path / "state"}), NOW)
-    said, version = compact_step(site, dry_run=True), lake.version(TABLE)
+    context = MaintenanceContext(lake, load(state={"dir": tmp_path / "state"}), NOW)
+    said, version = compact_step(context, dry_run=True), lake.version(TABLE)
     assert lake.version(TABLE) == version
-    done = compact_step(site)
+    done = compact_step(context)
     assert (
         [row["trade_date"] for row in done.rows] == [row["trade_date"] for row in said.rows] == [str(OLD), str(RECENT)]
     )

@@ -15,11 +15,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from flows.models import build
+from flows.models import BuildPaths, DbtProject
 from lake import storage
 from lake.catalog.connection import open_catalog
 from lake.duck import connect
-from lake.maintenance.compaction import compact, due
+from lake.maintenance.compaction import candidates, compact
 from lake.maintenance.lock import MaintainerBusy, maintainer
 from lake.maintenance.vacuum import tidy_log
 from lake.store import Lake
@@ -65,8 +65,8 @@ def maintain(root: str, enough: Event) -> None:
     while not enough.wait(0.02):
         try:
             with maintainer(lake, "compact") as hold:
-                for done in compact(lake, due(lake, TODAY, HOT_FROM), hold):
-                    tidy_log(lake, done.due.table, 61, checkpoint=True)
+                for done in compact(lake, candidates(lake, TODAY, HOT_FROM), hold):
+                    tidy_log(lake, done.candidates.table, 61, checkpoint=True)
         except MaintainerBusy:
             continue
 
@@ -149,8 +149,9 @@ def record(root: str, folder: Path) -> Lake:
 
 
 def build_with_dbt(root: str, folder: str, builds: int) -> None:
+    project, paths = DbtProject(), BuildPaths(root, Path(folder) / "config", Path(folder) / "state")
     for _ in range(builds):
-        build(root, [BUILT], seeds=Path(folder) / "config", state=Path(folder) / "state", as_of=LATER)
+        project.build(paths, [BUILT], as_of=LATER)
 
 
 def write_until(root: str, number: int, enough: Event) -> None:

@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 import pytest
 
-from flows.publication import publish
+from flows.publication import BuildOutcome, publish
 from lake.catalog.as_of import query_as_of
 from lake.catalog.connection import CATALOG_FILE, Limits, open_catalog, read
 from lake.duck import connect, load_delta
@@ -131,7 +131,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     versions = small.build(DAYS).versions
     actions = small.seeds / "corporate_actions.csv"
     for days, morning in ((DAYS[:2], AFTER), (DAYS[2:], AFTER + timedelta(days=1))):
-        publish(small.lake, days, versions, [], [], actions, datetime.combine(morning, time(12), UTC))
+        publish(small.lake, days, BuildOutcome(versions), actions, datetime.combine(morning, time(12), UTC))
     return small.lake
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 
 from lake.duck import connect
-from lake.maintenance.compaction import compact, due
+from lake.maintenance.compaction import candidates, compact
 from lake.maintenance.lock import maintainer
 from lake.maintenance.vacuum import tidy_log, vacuum
 from lake.store import Lake
@@ -77,8 +77,8 @@ def maintain(lake: Lake, _: int, told: Connection) -> None:
     told.send("ready")
     while True:
         with maintainer(lake, "compact") as hold:
-            for done in compact(lake, due(lake, TODAY, HOT_FROM), hold):
-                tidy_log(lake, done.due.table, LOG_DAYS, checkpoint=True)
+            for done in compact(lake, candidates(lake, TODAY, HOT_FROM), hold):
+                tidy_log(lake, done.candidates.table, LOG_DAYS, checkpoint=True)
                 told.send(done.version)
 
 
@@ -185,10 +185,10 @@ class Storm:
             append(self.lake, RECENT if cut_off % 2 else OLD, conids, f"storm/{cut_off}")
         self.batch = cut_off
         with maintainer(self.lake, "compact") as hold:
-            list(compact(self.lake, due(self.lake, TODAY, HOT_FROM), hold))
+            list(compact(self.lake, candidates(self.lake, TODAY, HOT_FROM), hold))
         with maintainer(self.lake, "vacuum") as hold:
             list(vacuum(self.lake, NOW, hold, 0, enforced=False))
-        assert due(self.lake, TODAY, HOT_FROM) == []
+        assert candidates(self.lake, TODAY, HOT_FROM) == []
         table = self.lake.table(TABLE)
         assert table is not None
         assert {
@@ -237,11 +237,11 @@ BUILT = ("clean/intraday", "clean/daily_clean", "clean/daily_adjusted", "quality
 
 
 def build_day(lake: Lake, folder: Path, told: Connection) -> None:
-    from flows.models import build
+    from flows.models import BuildPaths, DbtProject
     from tests.models.rows import LATER
 
     told.send("ready")
-    build(lake.root, [DAY], seeds=folder / "config", state=folder / "state", as_of=LATER)
+    DbtProject().build(BuildPaths(lake.root, folder / "config", folder / "state"), [DAY], as_of=LATER)
     told.send("built")
     time.sleep(600)
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from chainlake.cli.app import app
-from flows.maintenance import Site, watch_disk
+from flows.maintenance import MaintenanceContext, check_disk
 from ingest.settings import load
 from lake.maintenance.disk import usage
 from lake.reads import reader
@@ -33,8 +33,8 @@ def test_the_share_is_the_one_df_prints(tmp_path: Path) -> None:
 def test_a_breach_is_recorded_and_ends_with_1(tmp_path: Path) -> None:
     lake = new_lake(tmp_path)
     flags = {"state": {"dir": tmp_path / "state"}}
-    assert watch_disk(Site(lake, load(**flags), NOW), dry_run=True).rows
-    report = watch_disk(Site(lake, load(**flags, maintenance={"disk_used_pct": EMPTY_BOUND}), NOW))
+    assert check_disk(MaintenanceContext(lake, load(**flags), NOW), dry_run=True).rows
+    report = check_disk(MaintenanceContext(lake, load(**flags, maintenance={"disk_used_pct": EMPTY_BOUND}), NOW))
     assert not report.passed
     with reader(lake) as reads:
         (run,) = reads.rows("ops/runs")

@@ -14,7 +14,7 @@ from deltalake import write_deltalake
 from lake.catalog.connection import Limits, files_read, open_catalog, read
 from lake.duck import connect
 from lake.errors import QueryRefused
-from lake.maintenance.compaction import compact, due
+from lake.maintenance.compaction import candidates, compact
 from lake.maintenance.lock import maintainer
 from lake.store import Lake
 from tests.lake.maintained import new_lake
@@ -172,9 +172,9 @@ def test_a_table_of_many_small_files_is_left_to_delta_scan(lake: Lake) -> None:
 
 
 def test_days_of_models_are_left_as_they_were_written(lake: Lake, catalog: duckdb.DuckDBPyConnection) -> None:
-    assert [each.table for each in due(lake, LATER, LATER) if each.table == TABLE] == []
+    assert [each.table for each in candidates(lake, LATER, LATER) if each.table == TABLE] == []
     with maintainer(lake, "compact") as hold:
-        list(compact(lake, due(lake, LATER, LATER), hold))
+        list(compact(lake, candidates(lake, LATER, LATER), hold))
     assert content(catalog) == by_delta(lake)
 
 

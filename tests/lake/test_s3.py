@@ -17,8 +17,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from flows.models import BuildResult, build
-from flows.publication import publish
+from flows.models import BuildPaths, BuildResult, DbtProject
+from flows.publication import BuildOutcome, publish
 from lake.catalog.connection import Limits, open_catalog, query, read
 from lake.catalog.untrusted import Question, answer
 from lake.errors import LakeError, LakeMissing, ObjectStoreError, OriginMismatch, QueryRefused
@@ -74,9 +74,11 @@ def rolled_up(root: str, folder: Path) -> Built:
     lake = Lake.create(root, "simulated", CREATED)
     record(lake)
     seeds = write_seeds(folder / "config", actions=[SPLIT])
-    result = build(lake.root, DAYS, seeds=seeds, state=folder / "state", as_of=LATER)
+    result = DbtProject().build(BuildPaths(lake.root, seeds, folder / "state"), DAYS, as_of=LATER)
     failures, warnings = ([finding.name for finding in found] for found in (result.failures, result.warnings))
-    publish(lake, result.dates, result.versions, failures, warnings, seeds / "corporate_actions.csv", LATER)
+    publish(
+        lake, result.dates, BuildOutcome(result.versions, failures, warnings), seeds / "corporate_actions.csv", LATER
+    )
     return Built(lake, result, folder)
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.maintenance import Site, sweep
+from flows.maintenance import MaintenanceContext, run_vacuum
 from ingest.errors import UsageError
 from ingest.settings import load
 from lake.errors import LakeError
-from lake.maintenance.compaction import compact, due
+from lake.maintenance.compaction import candidates, compact
 from lake.maintenance.lock import maintainer
 from lake.maintenance.vacuum import kept_versions, tidy_log, vacuum
 from lake.store import Lake
@@ -22,7 +22,7 @@ HORIZON = NOW - timedelta(days=60)
 
 def compacted(lake: Lake) -> None:
     with maintainer(lake, "compact") as hold:
-        list(compact(lake, due(lake, TODAY, HOT_FROM), hold))
+        list(compact(lake, candidates(lake, TODAY, HOT_FROM), hold))
 
 
 def data_files(lake: Lake) -> set[Path]:
@@ -78,8 +78,8 @@ def test_files_of_the_last_week_stay_and_a_shorter_time_is_refused(tmp_path: Pat
     lake = with_days(tmp_path, RECENT)
     compacted(lake)
     (Path(lake.root) / TABLE / "trade_date=2026-11-19" / "part-of-a-killed-writer.parquet").write_bytes(b"PAR1")
-    site = Site(lake, load(state={"dir": tmp_path / "state"}), NOW)
-    assert sweep(site).rows == ()
+    context = MaintenanceContext(lake, load(state={"dir": tmp_path / "state"}), NOW)
+    assert run_vacuum(context).rows == ()
     assert len(data_files(lake)) == 5
     with pytest.raises(LakeError, match="168 hours"):
         list(vacuum(lake, HORIZON, None, 167))
@@ -92,7 +92,7 @@ def test_what_a_killed_writer_left_goes_after_a_week(tmp_path: Path) -> None:
     orphan = Path(lake.root) / TABLE / "trade_date=2026-11-19" / "part-of-a-killed-writer.parquet"
     orphan.write_bytes(b"PAR1")
     age(lake, 8)
-    (done,) = sweep(Site(lake, load(state={"dir": tmp_path / "state"}), NOW)).rows
+    (done,) = run_vacuum(MaintenanceContext(lake, load(state={"dir": tmp_path / "state"}), NOW)).rows
     assert (done["table"], done["files"], done["size"]) == (TABLE, 1, 4)
     assert not orphan.exists()
     assert sum(content(lake).values()) == 60
@@ -119,7 +119,7 @@ def test_a_published_version_that_is_gone_is_told_and_stops_nothing(tmp_path: Pa
     tidy_log(lake, TABLE, 61, checkpoint=True)
     age(lake, 62)
     tidy_log(lake, TABLE, 61, checkpoint=True)
-    site = Site(lake, load(state={"dir": tmp_path / "state"}), NOW)
-    report = sweep(site)
+    context = MaintenanceContext(lake, load(state={"dir": tmp_path / "state"}), NOW)
+    report = run_vacuum(context)
     assert [row["lost"] for row in report.rows] == [(2,)]
     assert "1 versions that publications name were gone before" in report.sentence

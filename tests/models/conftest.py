@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from flows.models import BuildResult, build
+from flows.models import BuildPaths, BuildResult, DbtProject
 from lake.duck import connect
 from lake.store import Lake
 from tests.models.rows import CREATED, LATER, Day, Row, write_seeds
@@ -22,6 +22,7 @@ class SmallLake:
         self.lake = Lake.create(folder / "lake", "simulated", CREATED)
         self.seeds = write_seeds(folder / "config")
         self._connection = connection
+        self._project = DbtProject()
 
     def day(self, trade_date: date) -> Day:
         return Day(self.lake, trade_date)
@@ -30,8 +31,8 @@ class SmallLake:
         write_seeds(self.seeds, universe, actions)
 
     def build(self, dates: Sequence[date] | None, as_of: datetime = LATER, **variables: Any) -> BuildResult:
-        state = self.folder / "state"
-        return build(self.lake.root, dates, seeds=self.seeds, state=state, as_of=as_of, variables=variables)
+        paths = BuildPaths(self.lake.root, self.seeds, self.folder / "state")
+        return self._project.build(paths, dates, as_of=as_of, variables=variables)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of `query`, in which ``clean.daily_clean`` and so on stand for the lake's tables."""

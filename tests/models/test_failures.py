@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.models import InputRefused, ModelError, build
+from flows.models import BuildPaths, DbtProject, InputRefused, ModelError
 from lake.errors import LakeMissing
 from tests.models.conftest import SmallLake
 from tests.models.rows import contract
@@ -27,12 +27,12 @@ def lake(small_lake: Callable[[str], SmallLake]) -> SmallLake:
 
 def test_a_missing_lake_is_named(lake: SmallLake, tmp_path: Path) -> None:
     with pytest.raises(LakeMissing, match=r"no lake at .*nowhere"):
-        build(tmp_path / "nowhere", [DAY], seeds=lake.seeds, state=tmp_path)
+        DbtProject().build(BuildPaths(tmp_path / "nowhere", lake.seeds, tmp_path), [DAY])
 
 
 def test_missing_seeds_are_named(lake: SmallLake, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"universe\.csv is missing"):
-        build(lake.lake.root, [DAY], seeds=tmp_path, state=tmp_path)
+        DbtProject().build(BuildPaths(lake.lake.root, tmp_path, tmp_path), [DAY])
 
 
 def test_an_instant_needs_a_time_zone(lake: SmallLake) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from flows.clock_evidence import ClockRefused
-from flows.maintenance import Site, retire
+from flows.maintenance import MaintenanceContext, run_retention
 from flows.models import MODELLED, BuildResult
-from flows.steps import RawRetired, Rollup, Workplace, require_raw, rollup
+from flows.steps import RawRetired, Rollup, StepContext, require_raw, rollup
 from ingest.calendar.sessions import UTC
 from ingest.settings import Settings, load
 from lake.reads import reader
@@ -131,8 +131,8 @@ class FailedDays:
     files: dict[tuple[str, date], set[str]]
 
     def roll_up(self, *days: date, hours: int = 1) -> Rollup:
-        work = Workplace.prepare(self.settings)
-        return asyncio.run(rollup(work, self.lake.lake, days, PUBLISHED_AT + timedelta(hours=hours)))
+        context = StepContext.prepare(self.settings)
+        return asyncio.run(rollup(context, self.lake.lake, days, PUBLISHED_AT + timedelta(hours=hours)))
 
     def verdicts(self, day: date) -> list[str]:
         ordered = f"ops.published where trade_date = '{day}' order by published_at, run_id"
@@ -162,7 +162,7 @@ def failed_days(small_lake: Callable[[str], SmallLake]) -> FailedDays:
     found = FailedDays(lake, settings, {})
     for day in (BAD, EMPTY, LATE):
         assert found.roll_up(day, hours=0).publication.status == "failed"
-    retired = retire(Site(lake.lake, settings, PUBLISHED_AT)).rows
+    retired = run_retention(MaintenanceContext(lake.lake, settings, PUBLISHED_AT)).rows
     assert [(row["table"], row["trade_date"]) for row in retired] == [(name, str(BAD)) for name in RETIRED]
     found.files.update({(name, day): lake.files(name, day) for name in MODELLED for day in (BAD, EMPTY, LATE)})
     return found

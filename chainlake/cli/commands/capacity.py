@@ -83,8 +83,8 @@ def capacity(
         return
     state = Path(settings.state.dir)
     if probing:
-        with status(f"probing {where}") as say:
-            result = o.run(lambda: probe(settings, universe, say))
+        with status(f"probing {where}") as update:
+            result = o.run(lambda: probe(settings, universe, update))
         store(result, state)
     probed = stored(state, where)
     asked = given.date != "latest" or contracts is not None or simulated

@@ -11,7 +11,7 @@ from chainlake.cli.terminal import show
 from chainlake.cli.terminal.progress import count_progress, slot_progress, status
 from chainlake.cli.terminal.results import day_report, run_report
 from flows.day import DayReport, run_day, simulated
-from flows.steps import Desk, RawRetired, Workplace, choose_slot, desk, reuse_frozen, rollup
+from flows.steps import BrokerContext, RawRetired, StepContext, choose_slot, connect_broker, reuse_frozen, rollup
 from ingest.calendar.clock import HostClock
 from ingest.calendar.sessions import Session, previous_session
 from ingest.discovery.discover import Discovered, Mode
@@ -47,26 +47,26 @@ def discover(
     if prewarm and refresh:
         raise UsageError("--prewarm comes before the set is frozen, --refresh after it: give one of them")
     mode: Mode = "prewarm" if prewarm else "refresh" if refresh else "freeze"
-    work = given.workplace()
+    context = given.step_context()
     if given.dry_run:
         what = {
             "freeze": "freeze the contracts of {} underlyings into {}",
             "prewarm": "ask what is listed of {} underlyings, for {}",
             "refresh": "add new contracts of {} underlyings to {}",
         }[mode]
-        show.line("would " + what.format(len(work.universe), work.settings.lake.root))
+        show.line("would " + what.format(len(context.universe), context.settings.lake.root))
         return
 
-    async def steps(place: Desk) -> list[Run]:
-        session = given.session(place.session.clock.now())
-        with status("discovering") as say:
-            return [await place.discover(session, lambda found: say(_found(found)), mode)]
+    async def steps(broker: BrokerContext) -> list[Run]:
+        session = given.session(broker.session.clock.now())
+        with status("discovering") as update:
+            return [await broker.discover(session, lambda found: update(_found(found)), mode)]
 
     try:
-        runs = _at_desk(work, steps)
+        runs = _with_broker(context, steps)
     except BrokerUnreachable as lost:
         if mode == "freeze":
-            _reuse_frozen(work, given, lost)
+            _reuse_frozen(context, given, lost)
         raise
     _finish(runs, "discovery", given)
 
@@ -76,10 +76,10 @@ def _found(found: Discovered) -> str:
     return f"{found.number} of {found.of} underlyings, {found.symbol}: {found.contracts:,} contracts{asked}"
 
 
-def _reuse_frozen(work: Workplace, given: o.GivenForBroker, lost: BrokerUnreachable) -> None:
+def _reuse_frozen(context: StepContext, given: o.GivenForBroker, lost: BrokerUnreachable) -> None:
     """Freeze the last set, flagged discovery_stale, so that the day's slots have contracts once the broker is back."""
     try:
-        run = reuse_frozen(work, given.session(), HostClock(), "the broker cannot be reached")
+        run = reuse_frozen(context, given.session(), HostClock(), "the broker cannot be reached")
     except (LakeMissing, UsageError):
         # No lake yet, or it is not the time: what was wrong is that the broker could not be reached.
         return
@@ -93,39 +93,39 @@ def snapshot(
     slot: Annotated[str, typer.Option("--slot", help="HH:MM New York, a number, now, or missed.")] = "now",
 ) -> None:
     """Capture a slot: what it has no good row of yet."""
-    work = given.workplace()
+    context = given.step_context()
     if given.date != "today" and slot not in ("now", "missed"):
         choose_slot(given.session(), slot, datetime.now(UTC))
     if given.dry_run:
-        _say_frozen(work, given)
+        _print_frozen(context, given)
         return
 
-    async def steps(place: Desk) -> list[Run]:
-        now = place.session.clock.now()
+    async def steps(broker: BrokerContext) -> list[Run]:
+        now = broker.session.clock.now()
         session = given.session(now)
         if slot == "missed":
-            _say_gone(place.lake, session, now)
+            _print_gone(broker.lake, session, now)
         chosen = choose_slot(session, "now" if slot == "missed" else slot, now)
         with slot_progress(f"slot {chosen.label}") as progress:
-            return await place.snapshot(session, chosen, "intraday", progress)
+            return await broker.snapshot(session, chosen, "intraday", progress)
 
-    _finish(_at_desk(work, steps), "snapshot", given)
+    _finish(_with_broker(context, steps), "snapshot", given)
 
 
 @o.command
 def close_snapshot(given: o.GivenForBroker) -> None:
     """Capture the quotes that stand after the close."""
-    work = given.workplace()
+    context = given.step_context()
     if given.dry_run:
-        _say_frozen(work, given)
+        _print_frozen(context, given)
         return
 
-    async def steps(place: Desk) -> list[Run]:
-        session = given.session(place.session.clock.now())
+    async def steps(broker: BrokerContext) -> list[Run]:
+        session = given.session(broker.session.clock.now())
         with slot_progress("close snapshot") as progress:
-            return await place.snapshot(session, session.close_slot, "close", progress)
+            return await broker.snapshot(session, session.close_slot, "close", progress)
 
-    _finish(_at_desk(work, steps), "close snapshot", given)
+    _finish(_with_broker(context, steps), "close snapshot", given)
 
 
 @o.command
@@ -140,34 +140,34 @@ def enrichment(
     A second run asks only for what is missing. The session before it is closed: what it still lacks is taken from this
     date's snapshots, or given up.
     """
-    work = given.workplace()
+    context = given.step_context()
     if given.dry_run:
-        _say_frozen(work, given)
+        _print_frozen(context, given)
         return
-    if retry and not _missing_interest(work, given.session()):
+    if retry and not _missing_interest(context, given.session()):
         show.line("nothing is missing")
         return
 
-    async def steps(place: Desk) -> list[Run]:
-        session = given.session(place.session.clock.now())
+    async def steps(broker: BrokerContext) -> list[Run]:
+        session = given.session(broker.session.clock.now())
         with count_progress("open interest") as count:
-            runs = [await place.enrich(session, count)]
-        before = place.close_open_interest(previous_session(session.trade_date))
+            runs = [await broker.enrich(session, count)]
+        before = broker.close_open_interest(previous_session(session.trade_date))
         runs += [before] if before else []
         with status("building the daily views"):
             try:
-                await rollup(work, place.lake, sorted(run.trade_date for run in runs), place.session.clock.now())
+                await rollup(context, broker.lake, sorted(run.trade_date for run in runs), broker.session.clock.now())
             except RawRetired as reason:
                 # What was observed is kept in raw; the day that it came too late for stays as it is.
                 show.err.print(str(reason), markup=False, soft_wrap=True)
         return runs
 
-    _finish(_at_desk(work, steps), "enrichment", given)
+    _finish(_with_broker(context, steps), "enrichment", given)
 
 
-def _missing_interest(work: Workplace, session: Session) -> bool:
-    lake, before = Lake.open(work.settings.lake.root), previous_session(session.trade_date)
-    return any(is_missing(lake, day, work.universe) for day in (before.trade_date, session.trade_date))
+def _missing_interest(context: StepContext, session: Session) -> bool:
+    lake, before = Lake.open(context.settings.lake.root), previous_session(session.trade_date)
+    return any(is_missing(lake, day, context.universe) for day in (before.trade_date, session.trade_date))
 
 
 @o.command
@@ -181,30 +181,30 @@ def run_day_command(
         ),
     ] = None,
 ) -> None:
-    """Run every step of a day against one gateway; one that loses the broker is told of, and the day goes on."""
-    work = given.workplace()
+    """Run every step of a day against one gateway; one that loses the broker is reported, and the day goes on."""
+    context = given.step_context()
     if given.dry_run:
         session = given.session()
         labels = ", ".join(slot.label for slot in session.slots)
         show.line(f"would run {session.trade_date}: discovery, slots {labels}, close snapshot, rollup")
         return
 
-    async def steps(place: Desk) -> DayReport:
-        session = given.session(place.session.clock.now())
-        stay = simulated(place) if open_interest is None else open_interest
-        with status(f"{session.trade_date}") as say:
-            return await run_day(place, session, stay, say)
+    async def steps(broker: BrokerContext) -> DayReport:
+        session = given.session(broker.session.clock.now())
+        stay = simulated(broker) if open_interest is None else open_interest
+        with status(f"{session.trade_date}") as update:
+            return await run_day(broker, session, stay, update)
 
-    report = _at_desk(work, steps)
+    report = _with_broker(context, steps)
     o.print_result(day_report(report), given.json, lambda: show.day(report))
     if report.lost or (report.rollup and report.rollup.publication.status == "failed"):
         raise typer.Exit(1)
 
 
-def _at_desk(work: Workplace, steps: Callable[[Desk], Awaitable[T]]) -> T:
+def _with_broker(context: StepContext, steps: Callable[[BrokerContext], Awaitable[T]]) -> T:
     async def connected() -> T:
-        async with desk(work) as place:
-            return await steps(place)
+        async with connect_broker(context) as broker:
+            return await steps(broker)
 
     return o.run(connected)
 
@@ -215,15 +215,15 @@ def _finish(runs: list[Run], title: str, given: o.GivenForBroker) -> None:
         raise typer.Exit(1)
 
 
-def _say_frozen(work: Workplace, given: o.GivenForBroker) -> None:
+def _print_frozen(context: StepContext, given: o.GivenForBroker) -> None:
     session = given.session()
-    symbols = {underlying.symbol for underlying in work.universe}
-    with reader(Lake.open(work.settings.lake.root)) as reads:
+    symbols = {underlying.symbol for underlying in context.universe}
+    with reader(Lake.open(context.settings.lake.root)) as reads:
         frozen = [row for row in reads.contracts(session.trade_date) if row["underlying"] in symbols]
     show.line(f"would ask for up to {len(frozen):,} contracts of {session.trade_date}")
 
 
-def _say_gone(store: Lake, session: Session, now: datetime) -> None:
+def _print_gone(store: Lake, session: Session, now: datetime) -> None:
     with reader(store) as reads:
         captured = reads.captured_slots(session.trade_date)
     gone = [slot.label for slot in session.slots if slot.window_end <= now and slot.slot_30m not in captured]

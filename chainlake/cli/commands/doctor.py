@@ -38,7 +38,7 @@ def doctor(
     from chainlake.ops.doctor.host import host_checks
 
     now = datetime.now(UTC)
-    with status("looking") as say:
+    with status("looking") as update:
         try:
             settings = given.settings()
         except UsageError as error:
@@ -48,7 +48,7 @@ def doctor(
             checks = [*configuration_checks(settings, given.config, now), *host_checks()]
             checks += _of_places(settings, now)
             if not offline:
-                say(f"asking {settings.ib.host}:{settings.ib.port}")
+                update(f"asking {settings.ib.host}:{settings.ib.port}")
                 checks += _of_broker(settings, given, now)
     o.print_result([check.as_dict() for check in checks], given.json, lambda: _show(checks))
     if code := exit_code(checks):
@@ -73,7 +73,7 @@ def _of_broker(settings: Settings, given: o.GivenForBroker, now: datetime) -> li
     universe = _universe(settings, o.symbols_from(given.symbols))
     try:
         return o.run(lambda: broker_checks(settings, universe, lake, now))
-    except Exception as error:  # the checks that were made are told all the same
+    except Exception as error:  # the checks that were made are shown all the same
         return [
             fail("gateway", " ".join(str(error).split()) or type(error).__name__, "see the log under state/run_logs")
         ]
@@ -83,7 +83,7 @@ def _universe(settings: Settings, symbols: Sequence[str]) -> list[Underlying]:
     try:
         return choose(read_universe(settings.universe.file), symbols)
     except UsageError:
-        # Told of by its own check.
+        # Its own check reports it.
         return choose([], symbols)
 
 

@@ -1,4 +1,4 @@
-"""``chainlake gate``: the promotion ladder, its gates, decisions and weekly report."""
+"""``chainlake gate``: the stages of the rollout, their gates, decisions and weekly report."""
 
 from collections import defaultdict
 from datetime import UTC, date, datetime
@@ -10,8 +10,8 @@ import typer
 
 from chainlake.cli import options as o
 from chainlake.cli.terminal import show
-from chainlake.ops.rollout import gate as ladder
-from chainlake.ops.rollout.gate import Verdict
+from chainlake.ops.rollout import gates
+from chainlake.ops.rollout.gates import Verdict
 from chainlake.ops.rollout.journal import Entry, Journal, decided, explained, read_journal
 from chainlake.ops.rollout.report import decision_words, weekly_report
 from chainlake.ops.rollout.rules import LAST_STAGE, WATCHED_STAGE
@@ -62,20 +62,20 @@ def gate(
     Without --stage: the present stage, what is watched, and what is due next.
     """
     _check_options(stage, after, approve, deviation, roll_back)
-    desk = _Desk.open(given)
+    command = _GateCommand.open(given)
     if explain_pacing is not None:
         day, cause = o.session_from(explain_pacing[0]).trade_date, explain_pacing[1]
-        desk.record(explained(desk.journal, day, cause, desk.now), dry_run)
+        command.record(explained(command.journal, day, cause, command.now), dry_run)
     elif weekly:
-        _say_week(desk, date, dry_run)
+        _print_week(command, date, dry_run)
     elif roll_back is not None:
-        desk.roll_back(stage, roll_back, date, dry_run)
+        command.roll_back(stage, roll_back, date, dry_run)
     elif approve is not None and stage is not None:
-        desk.approve(stage, approve, deviation, date, dry_run)
+        command.approve(stage, approve, deviation, date, dry_run)
     elif stage is None and not after:
-        desk.say_position(date)
+        command.print_position(date)
     else:
-        desk.say_gate(stage or WATCHED_STAGE, after, date)
+        command.print_gate(stage or WATCHED_STAGE, after, date)
 
 
 def _check_options(
@@ -91,79 +91,79 @@ def _check_options(
         raise UsageError(f"--after is for stage {WATCHED_STAGE}: no other stage is watched")
 
 
-class _Desk:
-    """What every form of the command works with."""
+class _GateCommand:
+    """One call of the command: its options, the lake, the journal, and the instant (UTC)."""
 
     def __init__(self, given: o.Given, settings: Settings, lake: Lake, journal: Journal, now: datetime) -> None:
         self.given, self.settings, self.lake, self.journal, self.now = given, settings, lake, journal, now
 
     @classmethod
-    def open(cls, given: o.Given) -> "_Desk":
+    def open(cls, given: o.Given) -> "_GateCommand":
         settings = given.settings()
         lake = Lake.open(settings.lake.root)
         return cls(given, settings, lake, read_journal(Path(settings.state.dir)), datetime.now(UTC))
 
     # -- what is so ----------------------------------------------------------------------------------------------
 
-    def say_gate(self, stage: int, after: bool, date: str) -> None:
+    def print_gate(self, stage: int, after: bool, date: str) -> None:
         with reader(self.lake) as reads:
             # The gate to stage 1 is behind whoever stands there: its question is whether to stay.
             watching = after or (stage == WATCHED_STAGE and self.journal.stage == WATCHED_STAGE)
             verdict = self._watch(reads, date) if watching else self._promotion(reads, stage, date)
         if verdict is None:
             raise UsageError(
-                f"--after: the ladder stands at stage {self.journal.stage}, and stage {WATCHED_STAGE} is watched"
+                f"--after: the rollout stands at stage {self.journal.stage}, and stage {WATCHED_STAGE} is watched"
             )
         o.print_result(verdict.as_dict(), self.given.json, lambda: _show(verdict))
         if not verdict.holds:
             raise typer.Exit(1)
 
-    def say_position(self, date: str) -> None:
+    def print_position(self, date: str) -> None:
         with reader(self.lake) as reads:
-            place = ladder.position(reads, self.journal)
+            current = gates.position(reads, self.journal)
             watched = self._watch(reads, date)
             judged_by = self.day(reads, date, watching=False)
-            ahead = self._promotion(reads, place.stage + 1, date) if place.stage < LAST_STAGE else None
-        due = ladder.due(place, judged_by)
+            ahead = self._promotion(reads, current.stage + 1, date) if current.stage < LAST_STAGE else None
+        next_gate = gates.next_gate(current, judged_by)
         result: dict[str, Any] = {
-            "stage": place.stage,
-            "since": place.since,
-            "decided": place.decided,
-            "due": due,
+            "stage": current.stage,
+            "since": current.since,
+            "decided": current.decided,
+            "due": next_gate,
             "watch": watched.as_dict() if watched else None,
             "gate": ahead.as_dict() if ahead else None,
             "decisions": [entry.model_dump(mode="json", exclude_defaults=True) for entry in self.journal.entries],
         }
 
-        def tell() -> None:
-            show.line(place.words)
+        def print_text() -> None:
+            show.line(current.words)
             for entry in self.journal.entries[-5:]:
                 show.line(f"  {decision_words(entry)}")
             for verdict in (watched, ahead):
                 if verdict is not None:
                     _show(verdict)
-            show.line(due)
+            show.line(next_gate)
 
-        o.print_result(result, self.given.json, tell)
+        o.print_result(result, self.given.json, print_text)
         if watched is not None and not watched.holds:
             raise typer.Exit(1)
 
     def _promotion(self, reads: Reader, stage: int, date: str) -> Verdict:
-        return ladder.promotion(reads, self.journal, stage, self.day(reads, date, watching=False))
+        return gates.promotion(reads, self.journal, stage, self.day(reads, date, watching=False))
 
     def _watch(self, reads: Reader, date: str) -> Verdict | None:
-        return ladder.watch(reads, self.journal, self.day(reads, date, watching=True))
+        return gates.watch(reads, self.journal, self.day(reads, date, watching=True))
 
     def day(self, reads: Reader, date: str, *, watching: bool) -> date:
         if date != "latest":
             return o.session_from(date, self.now).trade_date
-        return ladder.judged_by(self.lake, reads, self.now, self.settings, watching=watching)
+        return gates.judged_by(self.lake, reads, self.now, self.settings, watching=watching)
 
     # -- what is decided -----------------------------------------------------------------------------------------
 
     def approve(self, stage: int, signed: str, deviation: str | None, date: str, dry_run: bool) -> None:
         if stage <= self.journal.stage:
-            raise UsageError(f"stage {stage} is reached already: the ladder stands at stage {self.journal.stage}")
+            raise UsageError(f"stage {stage} is reached already: the rollout stands at stage {self.journal.stage}")
         with reader(self.lake) as reads:
             verdict = self._promotion(reads, stage, date)
         entry = decided("approve", stage, signed, deviation, verdict.results, self.now)
@@ -181,7 +181,7 @@ class _Desk:
         present = self.journal.stage
         if present == 0 or stage not in (None, present):
             raise UsageError(
-                f"--roll-back: the ladder stands at stage {present}; give that --stage, of 1 to {LAST_STAGE}"
+                f"--roll-back: the rollout stands at stage {present}; give that --stage, of 1 to {LAST_STAGE}"
             )
         with reader(self.lake) as reads:
             watched = self._watch(reads, date)
@@ -198,11 +198,11 @@ class _Desk:
         )
 
 
-def _say_week(desk: _Desk, date: str, dry_run: bool) -> None:
-    with reader(desk.lake) as reads:
-        day = desk.day(reads, date, watching=True)
-    text = weekly_report(desk.settings, desk.lake, day, desk.now, write=not dry_run)
-    o.print_result({"report": text}, desk.given.json, lambda: show.line(text.rstrip()))
+def _print_week(command: _GateCommand, date: str, dry_run: bool) -> None:
+    with reader(command.lake) as reads:
+        day = command.day(reads, date, watching=True)
+    text = weekly_report(command.settings, command.lake, day, command.now, write=not dry_run)
+    o.print_result({"report": text}, command.given.json, lambda: show.line(text.rstrip()))
 
 
 def _show(verdict: Verdict) -> None:

@@ -9,7 +9,15 @@ import typer
 from chainlake.cli import options as o
 from chainlake.cli.terminal import show
 from chainlake.cli.terminal.progress import status
-from flows.maintenance import Report, Site, compact, retire, sweep, undo_compaction, watch_disk
+from flows.maintenance import (
+    MaintenanceContext,
+    Report,
+    check_disk,
+    compact,
+    run_retention,
+    run_vacuum,
+    undo_compaction,
+)
 from ingest.errors import UsageError
 from lake.store import Lake, is_table_name
 
@@ -33,21 +41,21 @@ def compact_(
     dry_run: o.DryRunOption = False,
 ) -> None:
     """Merge small files; sort and pack the days that are no longer hot. Row counts are proven equal."""
-    site = _site(given)
+    context = _context(given)
     if undo:
         table, _, version = undo.partition("@")
         if not version.isdigit() or int(version) == 0 or not is_table_name(table):
             raise UsageError(f"--undo {undo!r}: write it as raw/option_quotes@57")
-        if site.lake.version(table) is None:
-            raise UsageError(f"--undo {undo!r}: there is no table {table} in {site.lake.root}")
+        if context.lake.version(table) is None:
+            raise UsageError(f"--undo {undo!r}: there is no table {table} in {context.lake.root}")
         if dry_run:
             show.line(f"would take back the compaction {undo}")
             return
-        _say(given, undo_compaction(site, table, int(version)))
+        _print(given, undo_compaction(context, table, int(version)))
         return
     with status("compacting"):
-        report = compact(site, dry_run)
-    _say(given, report)
+        report = compact(context, dry_run)
+    _print(given, report)
 
 
 @o.command
@@ -57,8 +65,8 @@ def retention(given: o.Given, clock_is_right: o.ClockIsRightOption = False, dry_
     Refused (exit 2) when the clock is more than two weeks ahead of the newest session in the lake.
     """
     with status("retiring"):
-        report = retire(_site(given, clock_is_right), dry_run)
-    _say(given, report)
+        report = run_retention(_context(given, clock_is_right), dry_run)
+    _print(given, report)
 
 
 @o.command
@@ -68,22 +76,22 @@ def vacuum(given: o.Given, clock_is_right: o.ClockIsRightOption = False, dry_run
     Refused (exit 2) when the clock is more than two weeks ahead of the newest session in the lake.
     """
     with status("looking for files that nothing needs"):
-        report = sweep(_site(given, clock_is_right), dry_run)
-    _say(given, report)
+        report = run_vacuum(_context(given, clock_is_right), dry_run)
+    _print(given, report)
 
 
 @o.command
 def disk(given: o.Given, dry_run: o.DryRunOption = False) -> None:
     """Say how full the file systems of lake and state are. Exits 1 when one is fuller than the settings allow."""
-    _say(given, watch_disk(_site(given), dry_run))
+    _print(given, check_disk(_context(given), dry_run))
 
 
-def _site(given: o.Given, clock_is_right: bool = False) -> Site:
+def _context(given: o.Given, clock_is_right: bool = False) -> MaintenanceContext:
     settings = given.settings()
-    return Site(Lake.open(settings.lake.root), settings, datetime.now(UTC), clock_is_right=clock_is_right)
+    return MaintenanceContext(Lake.open(settings.lake.root), settings, datetime.now(UTC), clock_is_right=clock_is_right)
 
 
-def _say(given: o.Given, report: Report) -> None:
+def _print(given: o.Given, report: Report) -> None:
     result: dict[str, Any] = {"step": report.step, "result": report.sentence, "rows": list(report.rows)}
     o.print_result(result, given.json, lambda: _for_people(report))
     if not report.passed:

@@ -33,18 +33,18 @@ def probe_history_command(
     ] = 4,
 ) -> None:
     """Ask which historical bars IB gives for a few contracts of the last Friday's set. Stores nothing."""
-    work = given.workplace()
-    lake = Lake.open(work.settings.lake.root)
+    context = given.step_context()
+    lake = Lake.open(context.settings.lake.root)
     if given.dry_run:
         show.line(f"would ask {len(QUESTIONS)} questions about each of {contracts} contracts, and store nothing")
         return
 
     async def steps() -> list[Answer]:
-        async with BrokerSession.connect(work.settings.ib) as session:
+        async with BrokerSession.connect(context.settings.ib) as session:
             lake.require_origin(session.origin)
             today = session.clock.now().astimezone(NEW_YORK).date()
             day = last_friday(today) if given.date == "today" else given.session()
-            symbols = {underlying.symbol for underlying in work.universe}
+            symbols = {underlying.symbol for underlying in context.universe}
             with reader(lake) as reads:
                 frozen = [row for row in reads.contracts(day.trade_date) if row["underlying"] in symbols]
             prices = {row["underlying"]: row["reference_price"] for row in frozen if row["reference_price"]}
@@ -53,8 +53,10 @@ def probe_history_command(
                 raise UsageError(
                     f"the lake at {lake.root} has no unexpired contracts of {day.trade_date}: give another --date"
                 )
-            with status(f"history of contracts frozen on {day.trade_date}") as say:
-                return await probe_history(session, chosen, work.settings, lambda answer: say(answer.contract.symbol))
+            with status(f"history of contracts frozen on {day.trade_date}") as update:
+                return await probe_history(
+                    session, chosen, context.settings, lambda answer: update(answer.contract.symbol)
+                )
 
     answers = o.run(steps)
     o.print_result([_report(answer) for answer in answers], given.json, lambda: _show(answers))

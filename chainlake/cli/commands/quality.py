@@ -1,4 +1,4 @@
-"""Commands for the person on duty: the verdict on a day, and what the logs say of it."""
+"""Commands for the operator: the verdict on a day, and what the logs say of it."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ def selfcheck(
 ) -> None:
     """Say whether a session is whole and good: all metrics, slots, close view, publication, incidents, logs.
 
-    Exits 1 when anything fails. What is not due yet is told as pending, and fails nothing.
+    Exits 1 when anything fails. What is not due yet is reported as pending, and fails nothing.
     """
     settings, now = given.settings(), datetime.now(UTC)
     lake = Lake.open(settings.lake.root)

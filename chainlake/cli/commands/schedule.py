@@ -15,8 +15,8 @@ from chainlake.cli.terminal.progress import status
 from chainlake.ops.monitoring.selfcheck import Selfcheck, selfcheck
 from chainlake.ops.simulation import Done, plan_of, run_plan, with_last_morning
 from flows.demo import SYMBOLS, demo_settings
-from flows.simulated_gateway import free_port, gateway_process
-from flows.steps import Workplace, desk
+from flows.simulated_gateway import GatewayOptions, gateway_process
+from flows.steps import StepContext, connect_broker
 from flows.timetable import Planned
 from ingest.calendar.sessions import NEW_YORK, session_on, sessions_between
 from ingest.errors import UsageError
@@ -66,8 +66,8 @@ def schedule(
         update={"state": settings.state.model_copy(update={"dir": Path(settings.state.dir) / STATE})}
     )
     own = given.host is None and given.port is None
-    with status("simulating") as say:
-        done, checks = o.run(lambda: _simulate(settings, symbols, planned, own, say))
+    with status("simulating") as update:
+        done, checks = o.run(lambda: _simulate(settings, symbols, planned, own, update))
     o.print_result(_as_json(plans) | _results(done, checks), given.json, lambda: _show_results(done, checks))
     if any(each.outcome == "failed" for each in done) or not all(check.passed for check in checks):
         raise typer.Exit(1)
@@ -81,23 +81,23 @@ def _first_day(text: str) -> date:
 
 
 async def _simulate(
-    settings: Settings, symbols: Sequence[str], planned: Sequence[Planned], own: bool, say: Any
+    settings: Settings, symbols: Sequence[str], planned: Sequence[Planned], own: bool, update: Any
 ) -> tuple[list[Done], list[Selfcheck]]:
     if not own:
-        return await _executed(settings, symbols, planned, say)
-    port, control_port = free_port(), free_port()
-    settings = demo_settings(settings, port, all_contracts=False)
-    async with gateway_process(settings, port, control_port, symbols, planned[0].at):
-        return await _executed(settings, symbols, planned, say)
+        return await _executed(settings, symbols, planned, update)
+    gateway = GatewayOptions(symbols, planned[0].at)
+    settings = demo_settings(settings, gateway.port, all_contracts=False)
+    async with gateway_process(settings, gateway):
+        return await _executed(settings, symbols, planned, update)
 
 
 async def _executed(
-    settings: Settings, symbols: Sequence[str], planned: Sequence[Planned], say: Any
+    settings: Settings, symbols: Sequence[str], planned: Sequence[Planned], update: Any
 ) -> tuple[list[Done], list[Selfcheck]]:
-    work = Workplace.prepare(settings, symbols, "schedule")
-    async with desk(work) as place:
-        done = await run_plan(place, planned, say)
-        now = place.session.clock.now()
+    context = StepContext.prepare(settings, symbols, "schedule")
+    async with connect_broker(context) as broker:
+        done = await run_plan(broker, planned, update)
+        now = broker.session.clock.now()
     sessions = sorted({run.trade_date for run in planned if run.step == "discover"})
     lake = Lake.open(settings.lake.root)
     return done, [selfcheck(settings, lake, day, now) for day in sessions]
@@ -149,7 +149,7 @@ def _show_plans(plans: dict[date, list[Planned]]) -> None:
 def _results(done: Sequence[Done], checks: Sequence[Selfcheck]) -> dict[str, Any]:
     return {
         "results": [
-            {**row, "outcome": each.outcome, "said": each.said} for each in done for row in _rows([each.planned])
+            {**row, "outcome": each.outcome, "said": each.message} for each in done for row in _rows([each.planned])
         ],
         "selfcheck": [check.as_dict() for check in checks],
         "passed": all(each.outcome != "failed" for each in done) and all(check.passed for check in checks),
@@ -163,7 +163,7 @@ def _show_results(done: Sequence[Done], checks: Sequence[Selfcheck]) -> None:
             "run": each.planned.label,
             "trade date": row["trade_date"],
             "outcome": each.outcome if each.outcome != "failed" else "FAILED",
-            "what": each.said,
+            "what": each.message,
         }
         for each in done
         for row in _rows([each.planned])

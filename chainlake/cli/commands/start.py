@@ -63,8 +63,8 @@ def demo(
             f"A simulated gateway runs beside this demo, its limits raised to {LINES:,} market data lines and\n"
             f"{MESSAGES_PER_SECOND:,} messages a second (Interactive Brokers: 100 and 50). The lake is {root}.\n"
         )
-    with status("demo") as say:
-        reports = o.run(lambda: run_demo(settings, files, all_contracts, datetime.now(UTC), say))
+    with status("demo") as update:
+        reports = o.run(lambda: run_demo(settings, files, all_contracts, datetime.now(UTC), update))
     store = Lake.open(root)
     o.print_result([day_report(report) for report in reports], given.json, lambda: show_demo(store, reports))
 

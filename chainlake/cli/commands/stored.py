@@ -17,7 +17,7 @@ from chainlake.cli.terminal.results import reproduction_report, rollup_report
 from flows.clock_evidence import newest_recording, require_evidence
 from flows.lake_frames import ask_for_user, daily_metrics
 from flows.reproduce import reproduce
-from flows.steps import Workplace, require_raw, rollup
+from flows.steps import StepContext, require_raw, rollup
 from ingest.errors import UsageError
 from ingest.settings import PROJECT
 from lake.catalog.as_of import ON_MARKET_CLOCK, last_instant
@@ -57,7 +57,7 @@ def roll_up(
     cannot be built again: it keeps its tables and its verdict (exit 2).
     """
     settings = given.settings()
-    work = Workplace.prepare(settings)
+    context = StepContext.prepare(settings)
     store = Lake.open(settings.lake.root)
     days = [] if restate else [_stored_date(store, date)]
     with reader(store) as reads:
@@ -73,7 +73,7 @@ def roll_up(
         show.line(f"would build and publish {doing} in {settings.lake.root}")
         return
     with status(f"building {doing}"):
-        result = o.run(lambda: rollup(work, store, days, now, target))
+        result = o.run(lambda: rollup(context, store, days, now, target))
     o.print_result(rollup_report(result), given.json, lambda: show.rollup(result))
     if result.publication.status == "failed":
         raise typer.Exit(1)
@@ -86,11 +86,11 @@ def reproduce_(given: o.Given, date: o.StoredDateOption = "latest") -> None:
     Nothing in the lake changes.
     """
     settings = given.settings()
-    work = Workplace.prepare(settings)
+    context = StepContext.prepare(settings)
     store = Lake.open(settings.lake.root)
     day = _stored_date(store, date)
     with status(f"rebuilding {day}"):
-        result = reproduce(work, store, day)
+        result = reproduce(context, store, day)
     o.print_result(reproduction_report(result), given.json, lambda: show.reproduction(result))
     if not result.equal:
         raise typer.Exit(1)
@@ -158,11 +158,11 @@ def catalog(
         return
     report = {"catalog": write_catalog(store.root, output), "extension": extension("delta")}
 
-    def tell() -> None:
+    def print_text() -> None:
         show.line(f"{report['catalog']} is written; open it read-only, after")
         show.line(f"LOAD '{report['extension']}';" if report["extension"] else "INSTALL delta; LOAD delta;")
 
-    o.print_result(report, given.json, tell)
+    o.print_result(report, given.json, print_text)
 
 
 @o.command
@@ -172,14 +172,14 @@ def dashboard(
 ) -> None:
     """Serve a one-page dashboard of the lake on this machine."""
     store = Lake.open(given.settings().lake.root)
-    os.environ["CHAINLAKE_LAKE__ROOT"] = store.root
     # Bound to loopback, and sending nothing anywhere.
     arguments = [
         *(sys.executable, "-m", "streamlit", "run", str(PROJECT / "chainlake" / "dashboard" / "app.py")),
         *("--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"),
         *("--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none", "--client.toolbarMode", "minimal"),
     ]
-    os.execv(sys.executable, arguments)  # noqa: S606 - our own interpreter, no shell
+    environment = {**os.environ, "CHAINLAKE_LAKE__ROOT": store.root}
+    os.execve(sys.executable, arguments, environment)  # noqa: S606 - our own interpreter, no shell
 
 
 def _pipeline_now(store: Lake) -> datetime:

@@ -75,10 +75,10 @@ def _connection(session: BrokerSession) -> Check:
 
 async def _clock(session: BrokerSession, settings: Settings) -> Check:
     sent = session.clock.now()
-    told = await session.server_time()
-    skew = skew_s(told, sent, session.clock.now())
+    server_time = await session.server_time()
+    skew = skew_s(server_time, sent, session.clock.now())
     if not session.origin.startswith("ibkr") and session.control is not None:
-        return ok("clock", f"the gateway simulates {told.astimezone(NEW_YORK):%Y-%m-%d %H:%M:%S} New York")
+        return ok("clock", f"the gateway simulates {server_time.astimezone(NEW_YORK):%Y-%m-%d %H:%M:%S} New York")
     found = f"host and gateway differ by {abs(skew):.1f} s" if skew else "host and gateway agree"
     if abs(skew) <= settings.watch.clock_skew_s:
         return ok("clock", found)
@@ -86,13 +86,13 @@ async def _clock(session: BrokerSession, settings: Settings) -> Check:
     return fail("clock", found, step) if abs(skew) > LARGE_SKEW_S else warn("clock", found, step)
 
 
-def skew_s(told: datetime, sent: datetime, received: datetime) -> float:
+def skew_s(server_time: datetime, sent: datetime, received: datetime) -> float:
     """Seconds by which the gateway's clock is ahead of the host's; 0 while both may be the same.
 
-    `told` is in whole seconds, cut off, and was read between `sent` and `received` on the host's clock.
+    `server_time` is in whole seconds, cut off, and was read between `sent` and `received` on the host's clock.
     """
-    least = (told - received).total_seconds()
-    most = (told + timedelta(seconds=1) - sent).total_seconds()
+    least = (server_time - received).total_seconds()
+    most = (server_time + timedelta(seconds=1) - sent).total_seconds()
     return 0.0 if least <= 0 <= most else min(least, most, key=abs)
 
 

@@ -123,12 +123,12 @@ def _time_zone() -> Iterator[Check]:
 
 
 def _time_sync() -> Iterator[Check]:
-    told = _said("timedatectl", "show", "-p", "NTPSynchronized", "--value") if sys.platform == "linux" else None
-    if told is not None and told.strip() == "no":
+    answer = _output_of("timedatectl", "show", "-p", "NTPSynchronized", "--value") if sys.platform == "linux" else None
+    if answer is not None and answer.strip() == "no":
         yield warn(
             "time sync", "the clock is not synchronized", "start systemd-timesyncd or chrony: a slot is an instant"
         )
-    elif told is not None and told.strip() == "yes":
+    elif answer is not None and answer.strip() == "yes":
         yield ok("time sync", "the clock is synchronized")
     else:
         yield ok("time sync", "not known on this host; the clock check against the gateway tells")
@@ -136,10 +136,10 @@ def _time_sync() -> Iterator[Check]:
 
 def _sleep() -> Iterator[Check]:
     if sys.platform == "darwin":
-        yield mac_sleep(_said("pmset", "-g") or "")
+        yield mac_sleep(_output_of("pmset", "-g") or "")
     else:
-        told = _said("systemctl", "is-enabled", *SLEEP_TARGETS, may_fail=True)
-        yield linux_sleep(told or "", any(Path("/sys/class/power_supply").glob("BAT*")))
+        answer = _output_of("systemctl", "is-enabled", *SLEEP_TARGETS, may_fail=True)
+        yield linux_sleep(answer or "", any(Path("/sys/class/power_supply").glob("BAT*")))
 
 
 def mac_sleep(pmset: str) -> Check:
@@ -172,7 +172,7 @@ def linux_sleep(targets: str, has_battery: bool) -> Check:
     return ok("sleep", "no battery; nothing suspends this host unless asked to")
 
 
-def _said(*command: str, may_fail: bool = False) -> str | None:
+def _output_of(*command: str, may_fail: bool = False) -> str | None:
     """What a command of the host prints; None where there is no such command, or it fails."""
     if shutil.which(command[0]) is None:
         return None

@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 
 from chainlake.ops.doctor.check import Check, fail, guarded, ok, one_line, warn
-from chainlake.ops.rollout.gate import last_reported
+from chainlake.ops.rollout.gates import last_reported
 from ingest.settings import Settings
 from lake.errors import LakeError, LakeMissing
 from lake.maintenance.evolution import changed_types

@@ -1,4 +1,4 @@
-"""Incidents, and the alerts that go out for them: each breach is opened, told and closed once.
+"""Incidents, and the alerts that go out for them: each breach is opened, alerted and closed once.
 
 `causes` lists everything that can be wrong.
 """

@@ -52,13 +52,13 @@ class Destination:
         if service is None:
             raise AlertFailed(f"{self.name}: its URL in {VARIABLE} is not understood: see docs/alerts.md")
         kinds = {"warning": NotifyType.WARNING, "severe": NotifyType.FAILURE, None: NotifyType.SUCCESS}
-        with _quiet() as said:
+        with _quiet() as logged:
             try:
                 taken = service.notify(body, title, kinds[severity], body_format=NotifyFormat.TEXT)
             except Exception as error:  # a plug-in's own failure: its text may quote the URL
                 raise AlertFailed(f"{self.name}: the alert could not be sent ({type(error).__name__})") from None
         if not taken:
-            codes = [found[1] for line in said if (found := STATUS.search(line))]
+            codes = [found[1] for line in logged if (found := STATUS.search(line))]
             why = f"it answered {codes[-1]}" if codes else "no connection, or it refused"
             raise AlertFailed(f"{self.name}: the alert was not taken: {why}; check the URL and the network")
 

@@ -1,4 +1,4 @@
-"""Incidents: each breach is opened once, told once, closed once, and stands in ``TODO.now.md`` in between.
+"""Incidents: each breach is opened once, alerted once, closed once, and stands in ``TODO.now.md`` in between.
 
 ``ops/incidents`` holds one row a change (opened, acknowledged, closed), appended exactly once under the application id
 ``incident/<cause>/<trade_date>``, so that of two looks at once one opens. Where the lake cannot be written, a breach
@@ -27,6 +27,7 @@ from lake.store import Lake
 
 __all__ = [
     "Breach",
+    "IncidentContext",
     "OpenIncident",
     "Settled",
     "acknowledge",
@@ -56,53 +57,66 @@ class Settled:
     undelivered: int
 
 
-def settle(
-    lake: Lake, state: Path, found: Sequence[Breach], examined: Collection[Key], now: datetime, channel: Channel
-) -> Settled:
-    """Open what was found, close what was examined and not found, tell of both, and write ``TODO.now.md`` again.
+@dataclass(frozen=True, slots=True)
+class IncidentContext:
+    """The lake that records incidents, the state folder of the host, where alerts go, and the instant (aware)."""
+
+    lake: Lake
+    state: Path
+    channel: Channel
+    now: datetime
+
+    @property
+    def outbox(self) -> Outbox:
+        """The alerts of the state folder."""
+        return Outbox(self.state)
+
+
+def settle(context: IncidentContext, found: Sequence[Breach], examined: Collection[Key]) -> Settled:
+    """Open what was found, close what was examined and not found, alert of both, and write ``TODO.now.md`` again.
 
     Waits for another process of this host that does the same. Raises LakeError when ops/incidents cannot be read.
     """
-    box = Outbox(state)
-    with box.locked(), reader(lake) as reads:
+    state, now, box = context.state, context.now, context.outbox
+    with box.locked(), reader(context.lake) as reads:
         late = _unrecorded(state)
         breaches = {breach.key: breach for breach in (*late, *found)}
         past = reads.rows(TABLE, IN_ORDER)
         known = {incident.key: incident for incident in _open(past)}
-        put_away = {_key(row) for row in past if row["state"] == "closed" and row["detail"].startswith(CLOSED_BY)}
+        closed_by_hand = {_key(row) for row in past if row["state"] == "closed" and row["detail"].startswith(CLOSED_BY)}
         opened, unwritten = [], []
         for breach in breaches.values():
-            if breach.key not in known and breach.key not in put_away:
+            if breach.key not in known and breach.key not in closed_by_hand:
                 fresh = _opened(breach, now)
                 try:
-                    if _open_one(lake, box, channel, past, fresh):
+                    if _open_one(context, past, fresh):
                         opened.append(fresh)
-                except Exception as error:  # whatever keeps the lake from being written, people are to be told
+                except Exception as error:  # whatever keeps the lake from being written, people are to be alerted
                     log.error("incident_not_recorded", cause=breach.cause, error=str(error))
-                    _alert(box, channel, fresh)
+                    _alert(context, fresh)
                     unwritten.append(breach)
         _keep_unrecorded(state, unwritten)
         wanted = {breach.key for breach in found}
         closed = [
             incident
             for key, incident in known.items()
-            if key in set(examined) - wanted and _close_one(lake, box, channel, past, incident, now)
+            if key in set(examined) - wanted and _close_one(context, past, incident)
         ]
         left = open_changes(reads)
         shown = [_refreshed(incident, breaches.get(incident.key)) for incident in left]
         todo.write(state, [*shown, *(_opened(breach, now) for breach in unwritten)])
-        undelivered = box.deliver(channel, now)
+        undelivered = box.deliver(context.channel, now)
     return Settled(tuple(opened), tuple(closed), tuple(left), undelivered)
 
 
 def report(lake_root: str | Path, state: Path, breach: Breach, now: datetime, channel: Channel) -> Settled:
     """Open an incident for one breach, from where nothing else may fail: a failure hook.
 
-    Without a lake, or when it cannot be read or written, the breach is told, stands in ``TODO.now.md``, and is put into
-    the lake by the next look. It never raises for the lake's sake.
+    Without a lake, or when it cannot be read or written, the breach is alerted, stands in ``TODO.now.md``, and is put
+    into the lake by the next look. It never raises for the lake's sake.
     """
     try:
-        return settle(Lake.open(lake_root), state, [breach], (), now, channel)
+        return settle(IncidentContext(Lake.open(lake_root), state, channel, now), [breach], ())
     except Exception as error:  # the lake may be missing, damaged or out of reach: no reason to keep silent
         log.warning("incident_without_lake", cause=breach.cause, error=" ".join(str(error).split()))
     box = Outbox(state)
@@ -110,7 +124,7 @@ def report(lake_root: str | Path, state: Path, breach: Breach, now: datetime, ch
         waiting = {each.key: each for each in (*_unrecorded(state), breach)}
         _keep_unrecorded(state, list(waiting.values()))
         fresh = _opened(breach, now)
-        _alert(box, channel, fresh)
+        _post_alert(box, channel, fresh)
         todo.write(state, [_opened(each, now) for each in waiting.values()])
         return Settled((fresh,), (), (fresh,), box.deliver(channel, now))
 
@@ -147,20 +161,18 @@ def acknowledge(lake: Lake, state: Path, incident_id: str, who: str, now: dateti
         return next((each for each in left if each.incident_id == incident.incident_id), incident)
 
 
-def close(
-    lake: Lake, state: Path, incident_id: str, who: str, why: str, now: datetime, channel: Channel
-) -> OpenIncident:
-    """Close an incident that no look will ever find mended, such as a missed slot; `why` is kept and told.
+def close(context: IncidentContext, incident_id: str, who: str, why: str) -> OpenIncident:
+    """Close an incident that no look will ever find mended, such as a missed slot; `why` is kept, and alerted.
 
     It is not opened again for its trade date, whatever a look finds. Raises UsageError for no such incident.
     """
-    box = Outbox(state)
+    box = context.outbox
     with box.locked():
-        past = _changes(lake)
+        past = _changes(context.lake)
         incident = _named(_open(past), incident_id)
-        _close_one(lake, box, channel, past, incident, now, f"{CLOSED_BY}{who}: {why}")
-        todo.write(state, _open(_changes(lake)))
-        box.deliver(channel, now)
+        _close_one(context, past, incident, f"{CLOSED_BY}{who}: {why}")
+        todo.write(context.state, _open(_changes(context.lake)))
+        box.deliver(context.channel, context.now)
         return incident
 
 
@@ -204,31 +216,23 @@ def _append(
     return lake.append(TABLE, [row], f"incident/{incident.cause}/{incident.trade_date}", so_far + 1)
 
 
-def _open_one(
-    lake: Lake, box: Outbox, channel: Channel, past: Sequence[dict[str, Any]], incident: OpenIncident
-) -> bool:
-    # The alert is written down first: a crash after it loses nothing, and what another host tells is withdrawn.
-    posted = _alert(box, channel, incident, already=_was_opened(past, incident.key))
-    if _append(lake, past, incident, "opened", incident.opened_at, incident.detail):
+def _open_one(context: IncidentContext, past: Sequence[dict[str, Any]], incident: OpenIncident) -> bool:
+    # The alert is written down first: a crash after it loses nothing, and the alert of another host is withdrawn.
+    posted = not _was_opened(past, incident.key) and _alert(context, incident)
+    if _append(context.lake, past, incident, "opened", incident.opened_at, incident.detail):
         return True
     if posted:
-        box.withdraw(_message_id(incident.key, "opened"))
+        context.outbox.withdraw(_message_id(incident.key, "opened"))
     return False
 
 
 def _close_one(
-    lake: Lake,
-    box: Outbox,
-    channel: Channel,
-    past: Sequence[dict[str, Any]],
-    incident: OpenIncident,
-    now: datetime,
-    why: str = "it is over",
+    context: IncidentContext, past: Sequence[dict[str, Any]], incident: OpenIncident, why: str = "it is over"
 ) -> bool:
-    posted = box.post(
-        channel,
+    posted = context.outbox.post(
+        context.channel,
         _message_id(incident.key, "closed"),
-        now,
+        context.now,
         f"Chainlake: over: {incident.cause} of {incident.trade_date}",
         f"{why}; it was open since {incident.opened_at.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York.\n"
         f"It was: {incident.detail}",
@@ -236,8 +240,8 @@ def _close_one(
     )
     try:
         # False: another host was faster. Unless it has closed the incident, that is still to do.
-        while not _append(lake, past, incident, "closed", now, why):
-            past = _changes(lake)
+        while not _append(context.lake, past, incident, "closed", context.now, why):
+            past = _changes(context.lake)
             if all(each.incident_id != incident.incident_id for each in _open(past)):
                 break
         else:
@@ -246,7 +250,7 @@ def _close_one(
         log.error("incident_not_closed", cause=incident.cause, error=str(error))
         return False
     if posted:
-        box.withdraw(_message_id(incident.key, "closed"))
+        context.outbox.withdraw(_message_id(incident.key, "closed"))
     return False
 
 
@@ -258,10 +262,12 @@ def _was_opened(past: Sequence[dict[str, Any]], key: Key) -> bool:
     return any(_key(row) == key for row in past)
 
 
-def _alert(box: Outbox, channel: Channel, incident: OpenIncident, already: bool = False) -> bool:
-    """Post the alert of an incident, unless one of its cause and trade date was told before, here or elsewhere."""
-    if already:
-        return False
+def _alert(context: IncidentContext, incident: OpenIncident) -> bool:
+    return _post_alert(context.outbox, context.channel, incident)
+
+
+def _post_alert(box: Outbox, channel: Channel, incident: OpenIncident) -> bool:
+    """Post the alert of an incident, unless one of its cause and trade date was posted here before."""
     day = incident.trade_date
     return box.post(
         channel,

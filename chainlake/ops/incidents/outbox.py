@@ -1,8 +1,8 @@
 """Alerts under way: written down before they are sent, and sent again until every destination has taken them, once.
 
-``<state>/alerts/outbox`` holds one file a message that somebody still waits for; ``<state>/alerts/told.jsonl`` the
-history of all messages, in the order of their time. A message's id says what it is about, so that the same thing is
-never said twice. Files name a destination by its kind and number (``json 1``), never by its URL.
+``<state>/alerts/outbox`` holds one file a message that somebody still waits for; ``<state>/alerts/history.jsonl`` all
+messages, in the order of their time. A message's id says what it is about, so that the same thing is never sent
+twice. Files name a destination by its kind and number (``json 1``), never by its URL.
 """
 
 import fcntl
@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 # What nobody took for so long is given up: by then it is news to no one.
 GIVEN_UP_AFTER = timedelta(days=7)
+HISTORY = "history.jsonl"
+# What the history was called up to version 0.1: it is still read.
+OLD_HISTORY = "told.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,42 +53,40 @@ class Outbox:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Let one process of this host at a time decide what is told, and tell it."""
+        """Let one process of this host at a time decide what is posted, and send it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def told(self, message_id: str) -> bool:
+    def was_posted(self, message_id: str) -> bool:
         """Whether a message was posted before, delivered or not."""
         return any(line.get("id") == message_id for line in self.history())
 
     def history(self) -> list[dict[str, object]]:
         """Every message that was posted, oldest first. A line cut short by a crash is left out."""
-        try:
-            lines = (self.folder / "told.jsonl").read_text().splitlines()
-        except FileNotFoundError:
-            return []
+        files = [self.folder / name for name in (OLD_HISTORY, HISTORY)]
+        lines = [line for file in files if file.exists() for line in file.read_text().splitlines()]
         return [parsed for line in lines if (parsed := _parsed(line))]
 
     def post(
         self, channel: Channel, message_id: str, at: datetime, title: str, body: str, severity: Severity | None
     ) -> bool:
         """Write a message down for every destination of `channel`; False when it was posted before."""
-        if self.told(message_id):
+        if self.was_posted(message_id):
             return False
         message = Message(message_id, at.isoformat(), title, body, severity, channel.kinds)
         if message.waiting:
             self._write(message)
         # The history comes last: a crash before it posts the same file again.
-        with (self.folder / "told.jsonl").open("a") as lines:
-            told = asdict(message)
-            lines.write(json.dumps({**told, "to": told.pop("waiting")}) + "\n")
+        with (self.folder / HISTORY).open("a") as lines:
+            posted = asdict(message)
+            lines.write(json.dumps({**posted, "to": posted.pop("waiting")}) + "\n")
         (log.info if severity is None else log.warning)("alert", title=title, severity=severity or "all-clear")
         return True
 
     def withdraw(self, message_id: str) -> None:
-        """Take back a message that another host tells."""
+        """Take back a message that another host sends."""
         self._path(message_id).unlink(missing_ok=True)
 
     def waiting(self) -> list[Message]:

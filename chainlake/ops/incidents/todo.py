@@ -1,4 +1,4 @@
-"""``<state>/TODO.now.md``: what is open now, for the person on duty. Written whole, never edited."""
+"""``<state>/TODO.now.md``: what is open now, for the operator. Written whole, never edited."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -20,7 +20,7 @@ TEMPLATE = """\
 # For commands by hand:  set -a; . '{path}'; set +a
 
 # Where alerts go, separated by spaces: docs/alerts.md lists services. `chainlake ops test-alert` tries them.
-# CHAINLAKE_ALERT_URLS='mailtos://user:password@smtp.example.com?from=lake@example.com&to=duty@example.com'
+# CHAINLAKE_ALERT_URLS='mailtos://user:password@smtp.example.com?from=lake@example.com&to=operator@example.com'
 
 # A lake in an object store: docs/object-store.md.
 # AWS_ACCESS_KEY_ID=''

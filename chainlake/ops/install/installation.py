@@ -17,7 +17,7 @@ UNQUOTABLE = frozenset("\\\"'*?[]")
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class InstallPaths:
     """Where an installation is; absolute paths.
 
     `programs` is the environment's bin folder, `work` the folder with config/, state/ and data/ in which everything
@@ -62,25 +62,25 @@ class Job:
     stop_s: int = 60
 
 
-def jobs(site: Site, mode: Mode) -> list[Job]:
+def jobs(paths: InstallPaths, mode: Mode) -> list[Job]:
     """The programs of a mode, in the order in which they start."""
     server = Job(
         "chainlake-server",
         "Prefect server of Chainlake",
-        (site.program("prefect"), "server", "start", "--host", *_address(API_URL)),
+        (paths.program("prefect"), "server", "start", "--host", *_address(API_URL)),
     )
     # A flow that is asked to stop gets 30 s from its worker.
     runner = {
         "serve": Job(
             "chainlake",
             "Chainlake: every flow, in one process",
-            (site.program("chainlake"), "serve"),
+            (paths.program("chainlake"), "serve"),
             stop_s=90,
         ),
         "worker": Job(
             "chainlake-worker",
             "Worker that runs Chainlake's flows",
-            (site.program("prefect"), "worker", "start", "--pool", "chainlake"),
+            (paths.program("prefect"), "worker", "start", "--pool", "chainlake"),
             after=(server.name,),
             stop_s=90,
         ),
@@ -88,7 +88,7 @@ def jobs(site: Site, mode: Mode) -> list[Job]:
     watch = Job(
         "chainlake-watch",
         "A look at Chainlake from outside of Prefect, which finds services that are down",
-        (site.program("chainlake"), "ops", "watch"),
+        (paths.program("chainlake"), "ops", "watch"),
         every_minutes=WATCH_MINUTES,
     )
     return [runner, watch] if mode == "serve" else [server, runner, watch]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from chainlake.ops.install.files import File
-from chainlake.ops.install.installation import Job, Site
+from chainlake.ops.install.installation import InstallPaths, Job
 
 DAEMONS = Path("/Library/LaunchDaemons")
 THROTTLE_S = 30
@@ -18,24 +18,24 @@ def label(job: Job) -> str:
     return f"org.{job.name.replace('-', '.')}"
 
 
-def plists(site: Site, wanted: list[Job], folder: Path) -> list[File]:
+def plists(paths: InstallPaths, wanted: list[Job], folder: Path) -> list[File]:
     """The property lists of `wanted` in `folder`."""
-    return [File(folder / f"{label(job)}.plist", _text(_plist(site, job))) for job in wanted]
+    return [File(folder / f"{label(job)}.plist", _text(_plist(paths, job))) for job in wanted]
 
 
 def _text(plist: dict[str, Any]) -> str:
     return plistlib.dumps(plist, sort_keys=False).decode()
 
 
-def _plist(site: Site, job: Job) -> dict[str, Any]:
-    logs = site.state / "run_logs" / "services"
+def _plist(paths: InstallPaths, job: Job) -> dict[str, Any]:
+    logs = paths.state / "run_logs" / "services"
     # What the starter itself has to say, such as an environment file that is readable for others. Some lines at most.
     starter = str(logs / f"{job.name}.launchd.log")
-    # launchd has no file for the environment and does not rotate logs; it is better told nothing that is secret.
+    # launchd has no file for the environment and does not rotate logs; nothing secret belongs into its files.
     command = [
-        site.program("python"),
+        paths.program("python"),
         *("-m", "chainlake.ops.install.run"),
-        *("--environment-file", str(site.environment_file)),
+        *("--environment-file", str(paths.environment_file)),
         *("--log", str(logs / f"{job.name}.log")),
         # A Mac that sleeps captures nothing. The look every ten minutes need not wake it.
         *([] if job.every_minutes else ["--awake"]),
@@ -44,15 +44,15 @@ def _plist(site: Site, job: Job) -> dict[str, Any]:
     plist: dict[str, Any] = {
         "Label": label(job),
         "ProgramArguments": command,
-        "WorkingDirectory": str(site.work),
-        "EnvironmentVariables": site.environment,
+        "WorkingDirectory": str(paths.work),
+        "EnvironmentVariables": paths.environment,
         "StandardOutPath": starter,
         "StandardErrorPath": starter,
         "ExitTimeOut": job.stop_s,
         "SoftResourceLimits": {"NumberOfFiles": OPEN_FILES},
     }
-    if site.user:
-        plist["UserName"] = site.user
+    if paths.user:
+        plist["UserName"] = paths.user
     if job.every_minutes:
         plist["StartInterval"] = job.every_minutes * 60
     else:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from chainlake.ops.install import environment_file, launchd, systemd
 from chainlake.ops.install.files import File
-from chainlake.ops.install.installation import Mode, Site, jobs, local_lake, path_variables, within
+from chainlake.ops.install.installation import InstallPaths, Mode, jobs, local_lake, path_variables, within
 from ingest.errors import UsageError
 from ingest.settings import load
 from lake.location import settings_file
@@ -20,7 +20,7 @@ Manager = Literal["systemd", "launchd"]
 class Installation:
     """Files to write, folders to make, whose both are, and what to run afterwards."""
 
-    site: Site
+    paths: InstallPaths
     files: tuple[File, ...]
     folders: tuple[Path, ...]
     # Of the environment file on macOS and of the folders; the unit files stay with who installs.
@@ -54,7 +54,7 @@ def this_host(user: str | None = None) -> Host:
     return Host(home, home / ".config", entry.pw_uid, systemd.installed_version())
 
 
-def site(manager: Manager, work: Path, config: Path | None, user: str | None, host: Host) -> Site:
+def paths(manager: Manager, work: Path, config: Path | None, user: str | None, host: Host) -> InstallPaths:
     """The paths of an installation. Raises UsageError for unreadable settings and unusable paths."""
     programs = Path(sys.prefix) / "bin"
     for name in ("python", "chainlake", "prefect"):
@@ -68,7 +68,7 @@ def site(manager: Manager, work: Path, config: Path | None, user: str | None, ho
     if user and manager == "systemd":
         # systemd reads it itself, before it becomes the user.
         folder = Path("/etc/chainlake")
-    return Site(
+    return InstallPaths(
         programs=programs,
         work=work,
         config=within(Path.cwd(), named) if named else None,
@@ -80,7 +80,7 @@ def site(manager: Manager, work: Path, config: Path | None, user: str | None, ho
     )
 
 
-def plan(manager: Manager, mode: Mode, at: Site, host: Host) -> Installation:
+def plan(manager: Manager, mode: Mode, at: InstallPaths, host: Host) -> Installation:
     """What installing takes. Pure."""
     secrets = File(
         at.environment_file, environment_file.template(at.environment_file), environment_file.PRIVATE, keep=True
@@ -99,7 +99,7 @@ def plan(manager: Manager, mode: Mode, at: Site, host: Host) -> Installation:
     return Installation(at, (secrets, *files), tuple(folders), at.user, tuple(commands))
 
 
-def _systemctl(at: Site, mode: Mode, units: list[str]) -> list[str]:
+def _systemctl(at: InstallPaths, mode: Mode, units: list[str]) -> list[str]:
     systemctl = "sudo systemctl" if at.user else "systemctl --user"
     first, *others = units
     commands = [] if at.user else ["loginctl enable-linger"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chainlake.ops.install.files import File
-from chainlake.ops.install.installation import Job, Site
+from chainlake.ops.install.installation import InstallPaths, Job
 
 SYSTEM_UNITS = Path("/etc/systemd/system")
 # From this version on, the time between restarts can grow (systemd's NEWS).
@@ -31,13 +31,13 @@ FOR_THE_HOST = (
 )
 
 
-def units(site: Site, wanted: list[Job], folder: Path, version: int) -> list[File]:
+def units(paths: InstallPaths, wanted: list[Job], folder: Path, version: int) -> list[File]:
     """The unit files of `wanted` in `folder`, as the systemd of `version` understands them."""
-    return [file for job in wanted for file in _unit_files(site, job, folder, version)]
+    return [file for job in wanted for file in _unit_files(paths, job, folder, version)]
 
 
-def _unit_files(site: Site, job: Job, folder: Path, version: int) -> Iterator[File]:
-    yield File(folder / f"{job.name}.service", _text(_service(site, job, version)))
+def _unit_files(paths: InstallPaths, job: Job, folder: Path, version: int) -> Iterator[File]:
+    yield File(folder / f"{job.name}.service", _text(_service(paths, job, version)))
     if job.every_minutes:
         yield File(folder / f"{job.name}.timer", _text(_timer(job)))
 
@@ -47,9 +47,9 @@ def started(wanted: list[Job]) -> list[str]:
     return [f"{job.name}.timer" if job.every_minutes else f"{job.name}.service" for job in wanted]
 
 
-def _service(site: Site, job: Job, version: int) -> dict[str, list[str]]:
+def _service(paths: InstallPaths, job: Job, version: int) -> dict[str, list[str]]:
     unit = [f"Description={_literal(job.description)}"]
-    if site.user:
+    if paths.user:
         unit += ["Wants=network-online.target", "After=network-online.target"]
     for name in job.after:
         # A server that restarts takes no worker with it: the worker asks again.
@@ -66,18 +66,18 @@ def _service(site: Site, job: Job, version: int) -> dict[str, list[str]]:
         ]
         service += _restarts(version)
     service += [
-        f"WorkingDirectory={_literal(site.work)}",
-        *(f"Environment={_quoted(f'{name}={value}')}" for name, value in site.environment.items()),
+        f"WorkingDirectory={_literal(paths.work)}",
+        *(f"Environment={_quoted(f'{name}={value}')}" for name, value in paths.environment.items()),
         "# Read after the lines above, and wins over them.",
-        f"EnvironmentFile={_literal(site.environment_file)}",
+        f"EnvironmentFile={_literal(paths.environment_file)}",
         f"SyslogIdentifier={job.name}",
         "LimitNOFILE=65536",
         *_stop(job),
-        *_hardening(site),
+        *_hardening(paths),
     ]
     sections = {"Unit": unit, "Service": service}
     if not job.every_minutes:
-        sections["Install"] = [f"WantedBy={'multi-user.target' if site.user else 'default.target'}"]
+        sections["Install"] = [f"WantedBy={'multi-user.target' if paths.user else 'default.target'}"]
     return sections
 
 
@@ -90,19 +90,19 @@ def _restarts(version: int) -> list[str]:
 
 def _stop(job: Job) -> list[str]:
     return [
-        "# The program alone is told, and ends its flows; a batch under way is asked for again by the next run.",
+        "# The signal goes to the program alone, which ends its flows; the next run asks for their batches again.",
         "KillMode=mixed",
         "KillSignal=SIGTERM",
         f"TimeoutStopSec={job.stop_s}",
     ]
 
 
-def _hardening(site: Site) -> list[str]:
-    if not site.user:
+def _hardening(paths: InstallPaths) -> list[str]:
+    if not paths.user:
         return [*FOR_ALL]
-    written = dict.fromkeys(str(path) for path in (site.state, site.lake) if path)
+    written = dict.fromkeys(str(path) for path in (paths.state, paths.lake) if path)
     return [
-        f"User={_literal(site.user)}",
+        f"User={_literal(paths.user)}",
         *FOR_ALL,
         *FOR_THE_HOST,
         "# All that it writes; the rest of the file system is read-only for it.",
@@ -132,15 +132,15 @@ def _literal(value: object) -> str:
 
 
 def _quoted(word: str) -> str:
-    """One word of a list; `Site` has refused what quoting cannot carry."""
+    """One word of a list; `InstallPaths` has refused what quoting cannot carry."""
     return f'"{_literal(word)}"'
 
 
 def installed_version() -> int:
     """The version of this host's systemd; 0 where there is none."""
     try:
-        said = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S607
+        output = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S607
     except (OSError, subprocess.CalledProcessError):
         return 0
-    number = re.match(r"systemd (\d+)", said)
+    number = re.match(r"systemd (\d+)", output)
     return int(number.group(1)) if number else 0

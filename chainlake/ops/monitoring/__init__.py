@@ -1,1 +1,1 @@
-"""What the person on duty is told: breaches become incidents, incidents become alerts, and a day has a verdict."""
+"""What the operator learns: breaches become incidents, incidents become alerts, and a day has a verdict."""

@@ -103,8 +103,8 @@ def log(facts: Facts, findings: Findings) -> None:
     """What stands in the central error log: errors that nobody expected, and words that are an alarm of their own."""
     unhandled = [line for line in facts.log if line.unhandled]
     words = facts.settings.watch.keywords
-    telling = [line for line in facts.log if not line.unhandled and line.words(words)]
-    for cause, lines in (("unhandled_error", unhandled), ("log_keyword", telling)):
+    with_keywords = [line for line in facts.log if not line.unhandled and line.words(words)]
+    for cause, lines in (("unhandled_error", unhandled), ("log_keyword", with_keywords)):
         if not lines:
             findings.condition(facts, cause, facts.today, None)
             continue
@@ -127,5 +127,5 @@ def flows(facts: Facts, findings: Findings, troubles: Sequence[FlowTrouble] | No
 
 
 def _is_prefects(cause: str, detail: str) -> bool:
-    """Whether a late flow was told of by Prefect: of the others the timetable knows when they are over."""
+    """Whether Prefect reported a late flow: of the others the timetable knows when they are over."""
     return cause.partition(":")[0] == FLOW_LATE and UNRECORDED not in detail

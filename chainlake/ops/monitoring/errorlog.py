@@ -9,8 +9,8 @@ from pathlib import Path
 from ingest.calendar.sessions import NEW_YORK, UTC
 
 SEVERE = frozenset({"error", "critical"})
-# What the watchdog says of a finding is no finding.
-OURS = "chainlake.ops.monitoring"
+# The watchdog's own words about a finding are no finding.
+OURS = ("chainlake.ops.monitoring", "chainlake.ops.incidents")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def lines_of(path: Path) -> Iterator[LogLine]:
 
 
 def parsed(line: str) -> LogLine | None:
-    """One JSON line as a record; None for anything else, and for what the watchdog itself has said."""
+    """One JSON line as a record; None for anything else, and for what the watchdog itself has logged."""
     try:
         record = json.loads(line)
         at = datetime.fromisoformat(record["timestamp"])

@@ -10,7 +10,7 @@ from typing import Any
 from chainlake.ops.incidents.causes import OpenIncident
 from chainlake.ops.incidents.incidents import open_changes
 from chainlake.ops.monitoring.errorlog import LogLine, lines_since
-from flows.active_steps import name, steps_underway
+from flows.active_steps import active_steps, step_key
 from flows.reports.slot_facts import SlotFacts, slot_facts
 from ingest.calendar.sessions import NEW_YORK, Session, session_on, sessions_back, sessions_between
 from ingest.settings import Settings
@@ -59,7 +59,7 @@ class Facts:
     disks: tuple[DiskUsage, ...] = ()
     log: tuple[LogLine, ...] = ()
     open: tuple[OpenIncident, ...] = ()
-    underway: frozenset[str] = frozenset()
+    active_steps: frozenset[str] = frozenset()
 
     @property
     def today(self) -> date:
@@ -84,7 +84,7 @@ def gather(settings: Settings, lake: Lake, now: datetime) -> Facts:
     """Read the facts of the last sessions, and of the dates of open incidents."""
     state = Path(settings.state.dir)
     today = now.astimezone(NEW_YORK).date()
-    at_work = frozenset(steps_underway(state))
+    at_work = frozenset(active_steps(state))
     with reader(lake) as reads:
         still_open = open_changes(reads)
         first = min([sessions_back(today, SESSIONS_BACK), *(incident.trade_date for incident in still_open)])
@@ -111,7 +111,7 @@ def gather(settings: Settings, lake: Lake, now: datetime) -> Facts:
             disks=tuple(usage([lake.root, str(state)])),
             log=tuple(lines_since(state, now - QUIET, now)),
             open=tuple(still_open),
-            underway=at_work,
+            active_steps=at_work,
         )
 
 
@@ -135,7 +135,7 @@ def _slots_so_far(reads: Reader, today: date, now: datetime, at_work: frozenset[
     over = [
         slot.slot_30m
         for slot in (session.slots if session else ())
-        if slot.window_end + COMMITTED_AFTER <= now and name("snapshot", today, slot.slot_30m) not in at_work
+        if slot.window_end + COMMITTED_AFTER <= now and step_key("snapshot", today, slot.slot_30m) not in at_work
     ]
     return {number: found for (_, number), found in slot_facts(reads, today, [("intraday", k) for k in over]).items()}
 
@@ -143,11 +143,11 @@ def _slots_so_far(reads: Reader, today: date, now: datetime, at_work: frozenset[
 def _slots_in_raw(
     reads: Reader, sessions: Sequence[Session], runs: Sequence[dict[str, Any]], now: datetime
 ) -> dict[date, frozenset[int]]:
-    """What raw knows of slots that no run tells of: a capture that was killed between its rows and its record."""
-    told = {(run["trade_date"], run["slot_30m"]) for run in runs if run["step"] == "snapshot" and run["captured"]}
-    untold = [
+    """What raw knows of slots that no run records: a capture that was killed between its rows and its record."""
+    recorded = {(run["trade_date"], run["slot_30m"]) for run in runs if run["step"] == "snapshot" and run["captured"]}
+    unrecorded = [
         session.trade_date
         for session in sessions
-        if any(slot.sample_time <= now and (slot.trade_date, slot.slot_30m) not in told for slot in session.slots)
+        if any(slot.sample_time <= now and (slot.trade_date, slot.slot_30m) not in recorded for slot in session.slots)
     ]
-    return {day: frozenset(reads.captured_slots(day)) for day in untold}
+    return {day: frozenset(reads.captured_slots(day)) for day in unrecorded}

@@ -27,7 +27,7 @@ class Findings:
     def condition(self, facts: Facts, cause: str, day: date, found: str | None) -> None:
         """Note whether a condition stands (`found`), or is over (None).
 
-        One that began on an earlier date goes on as the incident of that date: it is told once, not daily.
+        One that began on an earlier date goes on as the incident of that date: it is alerted once, not daily.
         """
         since = facts.open_dates(cause)
         self.looked_at(cause, [*since, day])

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from chainlake.ops.incidents.causes import FLOW_LATE, Severity
 from chainlake.ops.monitoring.facts import COMMITTED_AFTER, Facts
 from chainlake.ops.monitoring.findings import Findings
-from flows.active_steps import name
-from flows.timetable import Planned, plan
+from flows.active_steps import step_key
+from flows.timetable import FORMER_NAMES, Planned, plan
 from ingest.calendar.sessions import NEW_YORK, Session, Slot, previous_session, session_on
 from ingest.open_interest.enrichment import superseded_at
 
@@ -17,12 +17,12 @@ TRACES = {
     "prewarm": "prewarm",
     "discover": "discover",
     "midday-refresh": "refresh",
-    "close": "close-snapshot",
-    "enrich": "enrichment",
+    "close-snapshot": "close-snapshot",
+    "enrichment": "enrichment",
     "maintain": "compact",
 }
 # The day goes on without the others.
-NEEDED = frozenset({"discover", "close", "enrich"})
+NEEDED = frozenset({"discover", "close-snapshot", "enrichment"})
 UNRECORDED = "nothing of it is recorded"
 
 
@@ -49,7 +49,7 @@ def _expected(facts: Facts, at: datetime) -> bool:
 
 
 def _is_empty(facts: Facts, slot: Slot) -> bool:
-    at_work = name("snapshot", slot.trade_date, slot.slot_30m) in facts.underway
+    at_work = step_key("snapshot", slot.trade_date, slot.slot_30m) in facts.active_steps
     return not at_work and not facts.captured(slot.trade_date, slot.slot_30m)
 
 
@@ -58,8 +58,9 @@ def steps(facts: Facts, findings: Findings) -> None:
     late = timedelta(seconds=facts.settings.watch.slot_late_s)
     first = previous_session(facts.today).trade_date
     for incident in facts.open:
-        # Nobody looked while it could still be done.
-        if incident.cause.startswith(f"{FLOW_LATE}:") and incident.trade_date < previous_session(first).trade_date:
+        kind, _, step = incident.cause.partition(":")
+        # Nobody looked while it could still be done; or the step has another name since.
+        if kind == FLOW_LATE and (step in FORMER_NAMES or incident.trade_date < previous_session(first).trade_date):
             findings.looked_at(incident.cause, [incident.trade_date])
     for planned in _planned(facts):
         if planned.step not in TRACES or not _expected(facts, planned.at):
@@ -85,23 +86,24 @@ def _useful_until(planned: Planned, facts: Facts) -> datetime:
         return planned.at + MAINTENANCE_DUE
     if planned.step == "prewarm":
         return session.at(settings.schedule.freeze_at)
-    if planned.step == "close":
+    if planned.step == "close-snapshot":
         return session.at(settings.close.deadline)
-    if planned.step == "enrich":
+    if planned.step == "enrichment":
         return superseded_at(planned.trade_date, settings)
     return session.close if planned.step != "maintain" else planned.at + MAINTENANCE_DUE
 
 
 def _has_trace(planned: Planned, facts: Facts) -> bool:
     step, day = TRACES[planned.step], planned.trade_date
-    if any(at_work == name(step, day) or at_work.startswith(f"{name(step, day)} ") for at_work in facts.underway):
+    key = step_key(step, day)
+    if any(active == key or active.startswith(f"{key} ") for active in facts.active_steps):
         return True
     runs = facts.runs_of(step, day=day)
-    if planned.step == "enrich":
+    if planned.step == "enrichment":
         # Done is done; and what was never captured has no open interest to fill.
         whole = any(run["status"] == "ok" for run in runs)
         return whole or any(run["started_at"] >= planned.at for run in runs) or not _was_recorded(facts, day)
-    if planned.step == "close":
+    if planned.step == "close-snapshot":
         return any(run["captured"] for run in runs)
     return bool(runs)
 

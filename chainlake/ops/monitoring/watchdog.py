@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from chainlake.ops.incidents.causes import Breach, FlowTrouble, Key
-from chainlake.ops.monitoring import conditions, quality
-from chainlake.ops.monitoring import timeliness as due
+from chainlake.ops.monitoring import conditions, quality, timeliness
 from chainlake.ops.monitoring.facts import Facts, gather
 from chainlake.ops.monitoring.findings import Findings
 from ingest.settings import Settings
@@ -50,9 +49,9 @@ def judge(
 ) -> Look:
     """Apply every rule to `facts`. Pure."""
     findings = Findings()
-    due.slots(facts, findings)
-    due.steps(facts, findings)
-    due.closing(facts, findings)
+    timeliness.slots(facts, findings)
+    timeliness.steps(facts, findings)
+    timeliness.closing(facts, findings)
     quality.today_so_far(facts, findings)
     quality.metrics(facts, findings)
     conditions.broker(facts, findings, clock_skew_s, gateway_error)

@@ -1,4 +1,4 @@
-"""The ladder's decisions, in ``<state>/ladder.jsonl``: one JSON object a line, only ever appended.
+"""The rollout's decisions, in ``<state>/rollout.jsonl``: one JSON object a line, only ever appended.
 
 Who decided what, when, on which days, by which values of the rules, and with which deviation from them. The stage is
 what the decisions amount to; without any it is 0.
@@ -19,7 +19,9 @@ from ingest.calendar.sessions import NEW_YORK, next_session, session_on
 from ingest.errors import UsageError
 from ingest.settings import first_mistake
 
-FILE = "ladder.jsonl"
+FILE = "rollout.jsonl"
+# What the file was called up to version 0.1: its lines are still read, before those of the new one.
+OLD_FILE = "ladder.jsonl"
 
 
 class RuleValue(BaseModel):
@@ -90,9 +92,12 @@ class Journal:
 
 def read_journal(state: Path) -> Journal:
     """The journal of a state folder, empty where there is none. Raises UsageError, naming the line, when damaged."""
-    path = state / FILE
+    return Journal(state / FILE, (*_entries(state / OLD_FILE), *_entries(state / FILE)))
+
+
+def _entries(path: Path) -> list[Entry]:
     if not path.exists():
-        return Journal(path)
+        return []
     entries = []
     text = path.read_bytes()
     for place, line in enumerate(text.splitlines(), 1):
@@ -104,7 +109,7 @@ def read_journal(state: Path) -> Journal:
             raise _damaged(path, place, "not a JSON object") from None
     if text and not text.endswith(b"\n"):
         raise _damaged(path, len(entries), "it does not end")
-    return Journal(path, tuple(entries))
+    return entries
 
 
 def decided(

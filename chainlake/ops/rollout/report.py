@@ -1,12 +1,12 @@
-"""The weekly report for the ladder: the sessions of a week, and where the ladder stands."""
+"""The weekly report of the rollout: the sessions of a week, and the stage."""
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from chainlake.ops.rollout import gate
+from chainlake.ops.rollout import gates
 from chainlake.ops.rollout.facts import DayFacts
-from chainlake.ops.rollout.gate import Verdict
+from chainlake.ops.rollout.gates import Verdict
 from chainlake.ops.rollout.journal import Entry, read_journal
 from chainlake.ops.rollout.read import read_days
 from chainlake.ops.rollout.rules import LAST_STAGE
@@ -34,19 +34,19 @@ def weekly_report(settings: Settings, lake: Lake, day: date, now: datetime, *, w
     sessions = [session.trade_date for session in week]
     with reader(lake) as reads:
         by, watched_by = (
-            min(gate.judged_by(lake, reads, now, settings, watching=watching), sessions[-1])
+            min(gates.judged_by(lake, reads, now, settings, watching=watching), sessions[-1])
             for watching in (False, True)
         )
         begun = [one.trade_date for one in week if one.open <= now or one.trade_date <= by]
         facts = read_days(reads, begun, journal.causes)
-        place = gate.position(reads, journal)
-        verdicts = [gate.watch(reads, journal, watched_by)]
-        if place.stage < LAST_STAGE:
-            verdicts.append(gate.promotion(reads, journal, place.stage + 1, by))
+        current = gates.position(reads, journal)
+        verdicts = [gates.watch(reads, journal, watched_by)]
+        if current.stage < LAST_STAGE:
+            verdicts.append(gates.promotion(reads, journal, current.stage + 1, by))
     text = weekly_markdown(
         sessions,
         facts,
-        f"The ladder stands at {place.words}; {gate.due(place, by)}.",
+        f"The rollout stands at {current.words}; {gates.next_gate(current, by)}.",
         [verdict for verdict in verdicts if verdict is not None],
         [entry for entry in journal.entries if sessions[0] <= entry.at.astimezone(NEW_YORK).date() <= week_of(day)[1]],
         now,

@@ -1,4 +1,4 @@
-"""The gates' rules, and the ladder's own numbers. Pure: stored days in, verdicts out.
+"""The gates' rules, and the rollout's own numbers. Pure: stored days in, verdicts out.
 
 Source of the numbers in this module: the mission's stages and gates (requirement R29). The thresholds of the metrics
 are not here: a stored metric carries the threshold of dbt_project.yml that it was judged by. Whatever is missing,

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from chainlake.cli import main
 from chainlake.ops.install import environment_file, launchd, systemd
 from chainlake.ops.install.files import File, place
-from chainlake.ops.install.installation import UNQUOTABLE, Job, Site, jobs, path_variables
+from chainlake.ops.install.installation import UNQUOTABLE, InstallPaths, Job, jobs, path_variables
 from chainlake.ops.install.plan import Host, plan
 from flows.prefect_environment import QUIET
 from ingest.errors import UsageError
@@ -47,8 +47,8 @@ paths = (
 )
 
 
-def site_at(root: Path, user: str | None = None) -> Site:
-    return Site(
+def paths_at(root: Path, user: str | None = None) -> InstallPaths:
+    return InstallPaths(
         programs=root / ".venv" / "bin",
         work=root,
         config=root / "config" / "chainlake.toml",
@@ -110,17 +110,17 @@ def write(files: list[File]) -> None:
 @needs_systemd
 @pytest.mark.parametrize("root", [Path("/srv/chainlake"), STRANGE])
 def test_systemd_reads_the_units_as_they_were_meant(readable: Path, root: Path) -> None:
-    site = site_at(root)
-    wanted = jobs(site, "worker")
-    write(systemd.units(site, wanted, readable, 252))
+    paths = paths_at(root)
+    wanted = jobs(paths, "worker")
+    write(systemd.units(paths, wanted, readable, 252))
     for job in wanted:
         unit = f"{job.name}.service"
         read = as_systemd_reads(readable, unit)[unit]
         assert read["Unit Load State"] == ["loaded"]
         assert read["Description"] == [job.description]
         assert read["WorkingDirectory"] == [str(root)]
-        assert read["EnvironmentFile"] == [str(site.environment_file)]
-        assert dict(each.split("=", 1) for each in read["Environment"]) == site.environment
+        assert read["EnvironmentFile"] == [str(paths.environment_file)]
+        assert dict(each.split("=", 1) for each in read["Environment"]) == paths.environment
         assert unescaped(read["Command Line"][0]) == list(job.command)
         assert read["TimeoutStopSec"] == ["1min 30s" if job.stop_s == 90 else "1min"]
         assert (read["KillMode"], read["KillSignal"]) == (["mixed"], ["SIGTERM"])
@@ -147,45 +147,45 @@ def test_no_path_is_misread_by_systemd(roots: list[Path]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="units-"))
     folder.chmod(0o755)
     try:
-        sites = {f"u{number}": site_at(root, user=None) for number, root in enumerate(roots)}
-        for name, site in sites.items():
-            job = Job(name, f"runs in {site.work}", (site.program("chainlake"), "serve", str(site.work)))
-            write(systemd.units(site, [job], folder, 252))
+        sites = {f"u{number}": paths_at(root, user=None) for number, root in enumerate(roots)}
+        for name, paths in sites.items():
+            job = Job(name, f"runs in {paths.work}", (paths.program("chainlake"), "serve", str(paths.work)))
+            write(systemd.units(paths, [job], folder, 252))
         (folder / "all.target").write_text(f"[Unit]\nWants={' '.join(f'{name}.service' for name in sites)}\n")
         read = as_systemd_reads(folder, "all.target")
-        for name, site in sites.items():
+        for name, paths in sites.items():
             unit = read[f"{name}.service"]
-            assert unit["WorkingDirectory"] == [str(site.work)]
-            assert unit["EnvironmentFile"] == [str(site.environment_file)]
-            assert dict(each.split("=", 1) for each in unit["Environment"]) == site.environment
-            assert unescaped(unit["Command Line"][0]) == [site.program("chainlake"), "serve", str(site.work)]
+            assert unit["WorkingDirectory"] == [str(paths.work)]
+            assert unit["EnvironmentFile"] == [str(paths.environment_file)]
+            assert dict(each.split("=", 1) for each in unit["Environment"]) == paths.environment
+            assert unescaped(unit["Command Line"][0]) == [paths.program("chainlake"), "serve", str(paths.work)]
     finally:
         shutil.rmtree(folder)
 
 
 @needs_systemd
 def test_the_host_s_services_may_write_where_they_have_to_and_nowhere_else(readable: Path) -> None:
-    site = site_at(STRANGE, user="records")
-    write(systemd.units(site, jobs(site, "serve"), readable, 252))
+    paths = paths_at(STRANGE, user="records")
+    write(systemd.units(paths, jobs(paths, "serve"), readable, 252))
     read = as_systemd_reads(readable, "chainlake.service")["chainlake.service"]
     assert read["User"] == ["records"]
     assert read["ProtectSystem"] == ["strict"]
-    assert read["ReadWritePaths"] == [f"{site.state} {site.lake}"] or read["ReadWritePaths"] == [
-        str(site.state),
-        str(site.lake),
+    assert read["ReadWritePaths"] == [f"{paths.state} {paths.lake}"] or read["ReadWritePaths"] == [
+        str(paths.state),
+        str(paths.lake),
     ]
-    remote = replace(site, lake=None)
+    remote = replace(paths, lake=None)
     write(systemd.units(remote, jobs(remote, "serve"), readable, 252))
-    assert as_systemd_reads(readable, "chainlake.service")["chainlake.service"]["ReadWritePaths"] == [str(site.state)]
+    assert as_systemd_reads(readable, "chainlake.service")["chainlake.service"]["ReadWritePaths"] == [str(paths.state)]
 
 
-def programs_in(root: Path) -> Site:
-    site = site_at(root)
-    site.programs.mkdir(parents=True)
+def programs_in(root: Path) -> InstallPaths:
+    paths = paths_at(root)
+    paths.programs.mkdir(parents=True)
     for name in ("python", "chainlake", "prefect"):
-        (site.programs / name).write_text("#!/bin/sh\n")
-        (site.programs / name).chmod(0o755)
-    return site
+        (paths.programs / name).write_text("#!/bin/sh\n")
+        (paths.programs / name).chmod(0o755)
+    return paths
 
 
 def verify(*units: Path) -> str:
@@ -199,8 +199,8 @@ def verify(*units: Path) -> str:
 @pytest.mark.parametrize("user", [None, "daemon"])
 @pytest.mark.parametrize("mode", ["serve", "worker"])
 def test_systemd_has_nothing_to_complain_of(readable: Path, mode: str, user: str | None) -> None:
-    site = replace(programs_in(readable / STRANGE.name), user=user)
-    files = systemd.units(site, jobs(site, mode), readable, systemd.installed_version())  # type: ignore[arg-type]
+    paths = replace(programs_in(readable / STRANGE.name), user=user)
+    files = systemd.units(paths, jobs(paths, mode), readable, systemd.installed_version())  # type: ignore[arg-type]
     write(files)
     assert verify(*(file.path for file in files)) == ""
 
@@ -208,8 +208,8 @@ def test_systemd_has_nothing_to_complain_of(readable: Path, mode: str, user: str
 @needs_verify
 def test_systemd_complains_of_a_path_that_is_not_escaped(readable: Path) -> None:
     """That the tests above can fail."""
-    site = programs_in(readable / STRANGE.name)
-    (file,) = systemd.units(site, jobs(site, "serve")[:1], readable, systemd.installed_version())
+    paths = programs_in(readable / STRANGE.name)
+    (file,) = systemd.units(paths, jobs(paths, "serve")[:1], readable, systemd.installed_version())
     file.path.write_text(file.text.replace("%%", "%"))
     assert "not executable" in verify(file.path)
 
@@ -217,9 +217,9 @@ def test_systemd_complains_of_a_path_that_is_not_escaped(readable: Path) -> None
 @needs_verify
 def test_the_host_s_services_are_rated_safe_by_systemd(readable: Path) -> None:
     """systemd rates the exposure of a service; 10 is a root service without any restriction."""
-    site = replace(programs_in(readable / "chainlake"), user="daemon")
-    for job in jobs(site, "worker"):
-        write(systemd.units(site, [job], readable, systemd.installed_version()))
+    paths = replace(programs_in(readable / "chainlake"), user="daemon")
+    for job in jobs(paths, "worker"):
+        write(systemd.units(paths, [job], readable, systemd.installed_version()))
         subprocess.run(
             ["systemd-analyze", "security", "--offline=yes", "--threshold=45", str(readable / f"{job.name}.service")],
             check=True,
@@ -229,9 +229,9 @@ def test_the_host_s_services_are_rated_safe_by_systemd(readable: Path) -> None:
 
 
 def test_delays_between_restarts_grow_where_systemd_can_do_that() -> None:
-    site = site_at(Path("/srv"))
+    paths = paths_at(Path("/srv"))
     old, new = (
-        systemd.units(site, jobs(site, "serve")[:1], Path("/etc"), version)[0].text.splitlines()
+        systemd.units(paths, jobs(paths, "serve")[:1], Path("/etc"), version)[0].text.splitlines()
         for version in (252, 257)
     )
     assert "RestartSec=20" in old
@@ -244,23 +244,23 @@ def test_delays_between_restarts_grow_where_systemd_can_do_that() -> None:
 
 @given(root=paths)
 def test_a_property_list_names_every_path_as_it_is(root: Path) -> None:
-    site = site_at(root)
-    wanted = jobs(site, "worker")
-    for job, file in zip(wanted, launchd.plists(site, wanted, Path("/Users/a/Library/LaunchAgents")), strict=True):
+    paths = paths_at(root)
+    wanted = jobs(paths, "worker")
+    for job, file in zip(wanted, launchd.plists(paths, wanted, Path("/Users/a/Library/LaunchAgents")), strict=True):
         plist = plistlib.loads(file.text.encode())
         arguments = plist["ProgramArguments"]
         assert file.path.stem == plist["Label"] == launchd.label(job)
-        assert arguments[0] == str(site.programs / "python")
+        assert arguments[0] == str(paths.programs / "python")
         assert tuple(arguments[arguments.index("--") + 1 :]) == job.command
-        assert arguments[arguments.index("--environment-file") + 1] == str(site.environment_file)
+        assert arguments[arguments.index("--environment-file") + 1] == str(paths.environment_file)
         assert plist["WorkingDirectory"] == str(root)
-        assert plist["EnvironmentVariables"] == site.environment
+        assert plist["EnvironmentVariables"] == paths.environment
 
 
 def test_a_mac_stays_awake_for_its_services_and_starts_them_again() -> None:
-    site = site_at(Path("/Users/a/chainlake"))
+    paths = paths_at(Path("/Users/a/chainlake"))
     server, worker, watch = (
-        plistlib.loads(file.text.encode()) for file in launchd.plists(site, jobs(site, "worker"), Path("/tmp"))
+        plistlib.loads(file.text.encode()) for file in launchd.plists(paths, jobs(paths, "worker"), Path("/tmp"))
     )
     for plist in (server, worker):
         assert (plist["KeepAlive"], plist["RunAtLoad"], plist["ThrottleInterval"]) == (True, True, 30)
@@ -270,7 +270,7 @@ def test_a_mac_stays_awake_for_its_services_and_starts_them_again() -> None:
     assert not {"KeepAlive", "RunAtLoad"} & watch.keys()
     assert "--awake" not in watch["ProgramArguments"]
     assert "UserName" not in worker
-    daemon = replace(site, user="records")
+    daemon = replace(paths, user="records")
     assert (
         plistlib.loads(launchd.plists(daemon, jobs(daemon, "serve"), Path("/tmp"))[0].text.encode())["UserName"]
         == "records"
@@ -281,11 +281,11 @@ def test_a_mac_stays_awake_for_its_services_and_starts_them_again() -> None:
 
 
 def test_every_service_is_quiet_offline_and_on_loopback() -> None:
-    site = site_at(Path("/srv/chainlake"))
-    assert site.environment.items() >= QUIET.items()
-    assert site.environment["PREFECT_HOME"] == "/srv/chainlake/state/prefect"
-    assert site.environment["PREFECT_API_URL"] == "http://127.0.0.1:4200/api"
-    server = jobs(site, "worker")[0]
+    paths = paths_at(Path("/srv/chainlake"))
+    assert paths.environment.items() >= QUIET.items()
+    assert paths.environment["PREFECT_HOME"] == "/srv/chainlake/state/prefect"
+    assert paths.environment["PREFECT_API_URL"] == "http://127.0.0.1:4200/api"
+    server = jobs(paths, "worker")[0]
     assert server.command[1:] == ("server", "start", "--host", "127.0.0.1", "--port", "4200")
 
 
@@ -309,13 +309,13 @@ def test_an_installation_beside_the_checkout_has_absolute_paths(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["a'b", 'a"b', "a\\b", "a*", "a[1]", "line\nbreak", "tab\t", "end "])
 def test_a_path_that_a_unit_cannot_name_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(UsageError, match="rename the folder"):
-        site_at(Path("/srv") / name)
+        paths_at(Path("/srv") / name)
 
 
 def test_the_commands_that_follow_start_the_server_then_fill_it_then_start_the_rest() -> None:
     host = Host(Path("/home/a"), Path("/home/a/.config"), 501, 255)
-    site = site_at(Path("/srv/chainlake"))
-    assert plan("systemd", "worker", site, host).next_commands == (
+    paths = paths_at(Path("/srv/chainlake"))
+    assert plan("systemd", "worker", paths, host).next_commands == (
         "loginctl enable-linger",
         "systemctl --user daemon-reload",
         "systemctl --user enable --now chainlake-server.service",
@@ -323,12 +323,12 @@ def test_the_commands_that_follow_start_the_server_then_fill_it_then_start_the_r
         "systemctl --user enable --now chainlake-worker.service chainlake-watch.timer",
         "chainlake doctor",
     )
-    assert plan("launchd", "serve", site, host).next_commands == (
+    assert plan("launchd", "serve", paths, host).next_commands == (
         "launchctl bootstrap gui/501 '/home/a/Library/LaunchAgents/org.chainlake.plist'",
         "launchctl bootstrap gui/501 '/home/a/Library/LaunchAgents/org.chainlake.watch.plist'",
         "chainlake doctor",
     )
-    of_the_host = plan("systemd", "serve", replace(site, user="records"), host)
+    of_the_host = plan("systemd", "serve", replace(paths, user="records"), host)
     assert of_the_host.files[1].path == Path("/etc/systemd/system/chainlake.service")
     assert of_the_host.next_commands[1] == "sudo systemctl enable --now chainlake.service"
 

@@ -103,9 +103,9 @@ def test_every_cause_and_every_metric_has_its_place_among_the_alerts(language: s
 
 
 def causes_in_the_code() -> set[str]:
-    """First arguments of what adds breaches, in flows/duty."""
+    """First arguments of what adds breaches, in chainlake/ops/monitoring."""
     found = set()
-    for file in (REPOSITORY / "flows" / "duty").glob("*.py"):
+    for file in (REPOSITORY / "chainlake" / "ops" / "monitoring").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
                 "add",
@@ -200,12 +200,12 @@ def test_every_setting_exists(page: Path) -> None:
 
 
 def test_every_deployment_and_service_exists() -> None:
-    from chainlake.ops.install.installation import Site, jobs
+    from chainlake.ops.install.installation import InstallPaths, jobs
     from flows.prefect.deployments import deployments
 
     names = {f"{each.flow.name}/{each.name}" for each in deployments(Settings())}
-    site = Site(*[Path("/x")] * 2, None, Path("/x"), None, Path("/x"))  # type: ignore[arg-type]
-    services = {job.name for mode in ("serve", "worker") for job in jobs(site, mode)}  # type: ignore[arg-type]
+    paths = InstallPaths(*[Path("/x")] * 2, None, Path("/x"), None, Path("/x"))  # type: ignore[arg-type]
+    services = {job.name for mode in ("serve", "worker") for job in jobs(paths, mode)}  # type: ignore[arg-type]
     for page in DOCUMENTS:
         text = page.read_text(encoding="utf-8")
         run = re.findall(r"prefect deployment run (?:'|\")?([\w/-]+)", text)

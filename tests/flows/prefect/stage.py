@@ -24,9 +24,9 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 
 from flows.prefect.deployments import POOL
 from flows.prefect_environment import prefect_environment
-from flows.repair import Lack, lacks
+from flows.repair import MissingItem, missing_items
 from flows.simulated_gateway import free_port, listening
-from flows.steps import Workplace, desk
+from flows.steps import StepContext, connect_broker
 from ingest.calendar.clock import ControlPort
 from ingest.calendar.sessions import Session, Slot, session_on
 from ingest.settings import load
@@ -181,8 +181,8 @@ class Stage:
         assert session is not None
         await self.control.call({"op": "speed", "speed": 0})
         await self.control.step(session.slots[0].sample_time - timedelta(minutes=5))
-        async with desk(Workplace.prepare(load())) as place:
-            assert (await place.discover(session)).status == "ok"
+        async with connect_broker(StepContext.prepare(load())) as broker:
+            assert (await broker.discover(session)).status == "ok"
         return session
 
     def frozen(self, session: Session) -> set[int]:
@@ -204,10 +204,10 @@ class Stage:
         with open_catalog(self.folder / "lake") as catalog:
             return catalog.execute(sql).fetchall()
 
-    async def lacks(self, session: Session) -> list[Lack]:
+    async def missing_items(self, session: Session) -> list[MissingItem]:
         """What a session lacks as of the market's clock."""
         now = (await self.control.read_clock()).now()
-        return lacks(Workplace.prepare(load()), self.lake, session, now)
+        return missing_items(StepContext.prepare(load()), self.lake, session, now)
 
     # -- runs ----------------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.events import EventTrigger, Posture
 from prefect.events.actions import DoNothing
 from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 from prefect.states import Completed, Crashed, Failed, Scheduled, State
 
@@ -46,9 +47,9 @@ LATER = Settings(schedule={"close_snapshot_at": time(17, 30)})  # type: ignore[a
 SECRETS = ("hunter2", "T0KENTOKENA", "T0KENTOKENB", "T0KENTOKENC", "passw0rd-of-mail")
 CHANNEL = Channel.of(
     [
-        f"json://duty:{SECRETS[0]}@127.0.0.1:9/alerts",
+        f"json://operator:{SECRETS[0]}@127.0.0.1:9/alerts",
         f"slack://{SECRETS[1]}/{SECRETS[2]}/{SECRETS[3]}",
-        f"mailto://duty:{SECRETS[4]}@127.0.0.1:9?from=duty@example.org&to=desk@example.org",
+        f"mailto://operator:{SECRETS[4]}@127.0.0.1:9?from=lake@example.org&to=operator@example.org",
     ]
 )
 SOMEBODY_ELSES = AutomationCore(
@@ -138,6 +139,14 @@ async def test_bootstrap_twice_makes_nothing_twice(api: str) -> None:
     assert max(found.values()) == 1
 
 
+async def test_a_deployment_of_a_former_name_is_deleted_with_its_schedule() -> None:
+    async with get_client() as client:
+        await client.create_deployment(flow_id=await client.create_flow_from_name("enrich"), name="enrich")
+        assert "deployment enrich deleted: it is enrichment now" in (await bootstrap(SETTINGS, CHANNEL)).lines
+        with pytest.raises(ObjectNotFound):
+            await client.read_deployment_by_name("enrich/enrich")
+
+
 async def test_who_takes_the_alert_urls_back_gets_no_alert_of_a_missing_worker_from_the_server(api: str) -> None:
     async def automations() -> set[str]:
         return {each.rpartition(" ")[0] for each in (await inventory(api))["automations"]}
@@ -153,11 +162,11 @@ async def test_who_takes_the_alert_urls_back_gets_no_alert_of_a_missing_worker_f
 async def test_another_time_in_the_settings_replaces_the_schedule() -> None:
     day = coming()
     await bootstrap(LATER, CHANNEL)
-    wanted = [key for key in planned(day, LATER) if key[0] == "close"]
-    assert list(await until(lambda: listed(day, "close"), lambda answer: list(answer) == wanted)) == wanted
+    wanted = [key for key in planned(day, LATER) if key[0] == "close-snapshot"]
+    assert list(await until(lambda: listed(day, "close-snapshot"), lambda answer: list(answer) == wanted)) == wanted
     await bootstrap(SETTINGS, CHANNEL)
-    wanted = [key for key in planned(day) if key[0] == "close"]
-    assert list(await until(lambda: listed(day, "close"), lambda answer: list(answer) == wanted)) == wanted
+    wanted = [key for key in planned(day) if key[0] == "close-snapshot"]
+    assert list(await until(lambda: listed(day, "close-snapshot"), lambda answer: list(answer) == wanted)) == wanted
 
 
 async def deployed(client: PrefectClient) -> dict[str, dict[str, Any]]:
@@ -252,8 +261,8 @@ async def test_trouble_is_a_flows_last_run_that_ended_badly_or_a_run_that_nobody
         await ended(client, "discover", 40, Failed(message="the broker\n cannot be reached"))
         await ended(client, "snapshot", 30, Crashed(message="no heartbeat"))
         # What the lake knows better than Prefect is told by the watchdog's other rules.
-        await ended(client, "close", 20, Failed(name=BREACHED, message="published as failed"))
-        waiting = await ended(client, "enrich", LATE_AFTER.total_seconds() / 60 + 1)
+        await ended(client, "close-snapshot", 20, Failed(name=BREACHED, message="published as failed"))
+        waiting = await ended(client, "enrichment", LATE_AFTER.total_seconds() / 60 + 1)
 
         async def state() -> str | None:
             return (await client.read_flow_run(waiting.id)).state_name
@@ -263,7 +272,7 @@ async def test_trouble_is_a_flows_last_run_that_ended_badly_or_a_run_that_nobody
         assert found == {
             ("discover", "failed", "flow_failed:discover"),
             ("snapshot", "crashed", "flow_failed:snapshot"),
-            ("enrich", "late", "flow_late:enrich"),
+            ("enrichment", "late", "flow_late:enrichment"),
         }
         said = next(each.detail for each in await troubles() if each.flow == "discover")
         assert said.endswith(": the broker cannot be reached")

@@ -21,7 +21,7 @@ from prefect.flow_engine import run_flow_async
 from prefect.states import Scheduled
 
 from chainlake.ops.incidents.incidents import history
-from flows.prefect.daily import close_flow, daily_report_flow, enrich_flow, rollup_flow
+from flows.prefect.daily import close_snapshot_flow, daily_report_flow, enrichment_flow, rollup_flow
 from flows.prefect.maintenance import maintain_flow, repair_flow
 from flows.prefect.reporting import ALERT_URLS_BLOCK, BREACHED
 from flows.prefect.session import discover_flow, snapshot_flow
@@ -38,10 +38,10 @@ from tests.ingest import storm
 
 DAY, HOLIDAY = date(2026, 11, 19), date(2026, 11, 26)
 EVERY_FLOW: list[tuple[str, Callable[..., Any]]] = [
-    ("04:00", enrich_flow),
+    ("04:00", enrichment_flow),
     ("09:25", discover_flow),
     ("10:00", snapshot_flow),
-    ("17:00", close_flow),
+    ("17:00", close_snapshot_flow),
     ("18:00", daily_report_flow),
 ]
 
@@ -221,9 +221,9 @@ async def test_a_day_whose_broker_never_comes_back_for_the_close_is_told_and_mad
     monkeypatch.setenv("IB_PORT", str(free_port()))
     # It is sought until the deadline, a quarter of an hour ahead.
     await market.stand_at("23:30", speed=120)
-    state = await close_flow(return_state=True)
+    state = await close_snapshot_flow(return_state=True)
     assert (state.is_failed(), state.name) == (True, "Failed")
-    assert market.incidents() == ["flow_failed:close"]
+    assert market.incidents() == ["flow_failed:close-snapshot"]
     assert market.runs("close-snapshot") == []
     with open_catalog(market.root) as catalog:
         made = catalog.execute("SELECT rollup_strategy, count(*) FROM clean.daily_clean GROUP BY 1").fetchall()
@@ -279,7 +279,7 @@ async def test_a_day_with_holes_is_repaired_rolled_up_and_filled_and_says_what_i
 
     # Past its deadline the close snapshot is not taken, and the day is rolled up all the same: it ends as breached.
     await market.stand_at("23:50")
-    state = await close_flow(return_state=True)
+    state = await close_snapshot_flow(return_state=True)
     assert (state.is_failed(), state.name) == (True, BREACHED)
     assert state.message is not None
     assert state.message.startswith(f"{DAY} published as failed: ")
@@ -289,10 +289,10 @@ async def test_a_day_with_holes_is_repaired_rolled_up_and_filled_and_says_what_i
 
     # The next morning the open interest is filled once.
     await market.stand_at("04:00", date(2026, 11, 20))
-    assert (await enrich_flow(return_state=True)).name == BREACHED
+    assert (await enrichment_flow(return_state=True)).name == BREACHED
     assert [run["status"] for run in market.runs("enrichment")] == ["ok"]
     await market.stand_at("07:30", date(2026, 11, 20))
-    state = await enrich_flow(return_state=True)
+    state = await enrichment_flow(return_state=True)
     assert (state.name, state.message) == ("Skipped", f"no open interest of {DAY} is missing")
 
     # Each model of a rollup can be a task run of it.

@@ -19,7 +19,7 @@ from chainlake.ops.incidents.incidents import open_incidents
 from flows.prefect.bootstrap import BEGINS_WITHIN, bootstrap
 from flows.prefect.deployments import at_instants, deploy, deployments
 from flows.prefect.rehearsal import runs_between
-from flows.steps import Workplace, rollup
+from flows.steps import StepContext, rollup
 from ingest.calendar.sessions import Session, Slot
 from ingest.settings import load
 from tests.flows.prefect.conftest import until
@@ -77,9 +77,11 @@ async def whole_stage(stage: Stage, never_begun: FlowRun) -> AsyncIterator[None]
 
 
 async def says_what_is_missing(stage: Stage, session: Session, slot: Slot) -> int:
-    """Contracts that the slot lacks, which is what `lacks` says and what the rows say."""
+    """Contracts that the slot lacks, which is what `missing_items` says and what the rows say."""
     missing = stage.frozen(session) - stage.captured(slot)
-    said = [(each.label, each.missing) for each in await stage.lacks(session) if each.label == f"slot {slot.label}"]
+    said = [
+        (each.label, each.missing) for each in await stage.missing_items(session) if each.label == f"slot {slot.label}"
+    ]
     assert said == ([(f"slot {slot.label}", len(missing))] if missing else [])
     return len(missing)
 
@@ -231,7 +233,11 @@ async def test_after_two_slots_without_a_server_the_stale_ones_are_refused_and_t
     assert states[3:] == ["Completed", "Completed"] or states[4] == "Completed", ended
     for slot, state in zip(slots, states, strict=True):
         assert len(stage.captured(slot)) == (len(stage.frozen(session)) if state == "Completed" else 0), ended
-    gone = [str(each) for each in await stage.lacks(session) if each.label in {f"slot {slot.label}" for slot in slots}]
+    gone = [
+        str(each)
+        for each in await stage.missing_items(session)
+        if each.label in {f"slot {slot.label}" for slot in slots}
+    ]
     whole = len(stage.frozen(session))
     assert gone == [
         f"slot {slot.label}: {whole} contracts, gone for good"
@@ -252,7 +258,7 @@ async def test_what_was_captured_among_the_kills_rolls_up_and_nothing_is_doubled
     """The last of these tests: all of their dates at once."""
     days = [day for (day,) in stage.ask("select distinct trade_date from raw.option_quotes order by trade_date")]
     assert days
-    result = await rollup(Workplace.prepare(load()), stage.lake, days, datetime(2025, 12, 1, tzinfo=UTC))
+    result = await rollup(StepContext.prepare(load()), stage.lake, days, datetime(2025, 12, 1, tzinfo=UTC))
     # Most slots were never asked for, and no close view or open interest: that fails, and nothing else does.
     holes = {"slot_coverage_holds", "missing_slots_holds", "fallback_holds", "oi_filled_holds"}
     assert {failure.name for failure in result.build.failures} <= holes

@@ -12,7 +12,7 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL
 
-from flows.prefect.rehearsal import Place, environment, play, stage
+from flows.prefect.rehearsal import Rehearsal, RehearsalContext, environment, rehearsal_services, run_days
 from flows.prefect_environment import prefect_environment
 from flows.simulated_gateway import free_port
 from ingest.calendar.sessions import NEW_YORK, session_on
@@ -49,8 +49,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         patch.delenv("CHAINLAKE_ALERT_URLS", raising=False)
         for name, value in {**SMALL, **own, **prefect_environment(folder / "state", api)}.items():
             patch.setenv(name, value)
-        # What the stage sets of its own accord is to be taken back as well.
-        for name, value in environment(load(), Place(1, 2, api, SPEED)).items():
+        # As the processes of the rehearsal have it.
+        for name, value in environment(load(), RehearsalContext(1, 2, api, SPEED)).items():
             patch.setenv(name, value)
         (folder / "state" / "prefect").mkdir(parents=True)
         with client_of(api):
@@ -68,11 +68,13 @@ def runs(settings: Settings) -> Runs:
         return datetime.combine(day, time.fromisoformat(clock), NEW_YORK)
 
     async def rehearse() -> Runs:
-        async with stage(settings, SYMBOLS, HOLIDAY, SPEED, str(PREFECT_API_URL.value())) as place:
+        async with rehearsal_services(
+            settings, Rehearsal([HOLIDAY], SYMBOLS, SPEED), str(PREFECT_API_URL.value())
+        ) as context:
 
             async def between(day: date, first: str, last: str, speed: float = SPEED) -> list[FlowRun]:
-                part = replace(place, speed=speed)
-                return await play(part, settings, [day], until=at(day, last), since=at(day, first))
+                part = replace(context, speed=speed)
+                return await run_days(part, settings, [day], until=at(day, last), since=at(day, first))
 
             return {
                 "holiday": await between(HOLIDAY, "08:50", "13:00", FAST),
@@ -106,9 +108,11 @@ def test_an_early_close_has_every_step_done_by_the_schedulers_own_runs(runs: Run
     assert found["discover"] == ["Completed"]
     # Eight slots to 13:00, and 13:30, which is none.
     assert found["snapshot"] == ["Completed"] * len(session.slots) + ["Skipped"]
-    assert found["close"] == ["Completed"], [run.state for run in runs["day"] if run.name.startswith("close")]
+    assert found["close-snapshot"] == ["Completed"], [
+        run.state for run in runs["day"] if run.name.startswith("close-snapshot")
+    ]
     assert found["daily-report"] == ["Completed"]
-    assert ends(runs["morning"])["enrich"] == ["Completed"], [run.state for run in runs["morning"]]
+    assert ends(runs["morning"])["enrichment"] == ["Completed"], [run.state for run in runs["morning"]]
 
 
 def test_every_slot_has_every_contract_captured_in_its_window(runs: Runs, settings: Settings) -> None:
@@ -143,8 +147,10 @@ def test_the_day_passes_its_selfcheck_and_lacks_nothing(
     checked = command("selfcheck", "--date", str(DAY))
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert f"{DAY} passed" in checked.stdout
-    lacks = command("ops", "lacks", "--date", str(DAY))
-    assert (lacks.returncode, lacks.stdout.strip()) == (0, f"nothing of {DAY} is missing"), lacks.stdout + lacks.stderr
+    missing = command("ops", "missing", "--date", str(DAY))
+    assert (missing.returncode, missing.stdout.strip()) == (0, f"nothing of {DAY} is missing"), (
+        missing.stdout + missing.stderr
+    )
     assert command("ops", "incidents").stdout.strip() == "nothing to do"
 
 

@@ -95,7 +95,7 @@ def test_schedules_and_the_plan_of_a_day_agree_all_year(year: dict[date, list[In
         beyond = started - planned
         if session is None:
             assert {name for name, _ in beyond} <= {
-                *("prewarm", "discover", "snapshot", "close", "daily-report", "enrich"),
+                *("prewarm", "discover", "snapshot", "close-snapshot", "daily-report", "enrichment"),
             }
             assert not beyond or day.weekday() < 5
         else:
@@ -105,9 +105,9 @@ def test_schedules_and_the_plan_of_a_day_agree_all_year(year: dict[date, list[In
 async def test_open_interest_of_fridays_is_asked_for_on_saturdays_where_the_settings_say_so() -> None:
     settings = Settings(enrichment={"on": "next_day"})  # type: ignore[arg-type]
     saturday = date(2027, 6, 12)
-    enrich = [each for each in deployments(settings) if each.name == "enrich"]
+    enrich = [each for each in deployments(settings) if each.name == "enrichment"]
     started = {each.at for each in await instants_of(saturday, enrich)}
-    planned = {run.at for run in plan(saturday, settings) if run.step == "enrich"}
+    planned = {run.at for run in plan(saturday, settings) if run.step == "enrichment"}
     assert planned
     assert planned <= started
 

@@ -28,7 +28,7 @@ async def serve(stage: Stage) -> None:
     stage.start("serve", "-m", "chainlake.cli", "serve", **SLOW)
 
     async def taking() -> bool:
-        return "serving enrich, " in log.read_text()
+        return "serving enrichment, " in log.read_text()
 
     assert await until(taking, bool, 240), stage.words()
 

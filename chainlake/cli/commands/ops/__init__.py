@@ -1,18 +1,14 @@
-"""``chainlake ops …``: what the person on duty, and the one who installs, need."""
+"""``chainlake ops …``: what the operator, and the one who installs, need."""
 
 import typer
 
-ops = typer.Typer(
-    name="ops",
-    help="On duty: incidents and alerts; and setting up Prefect and the services.",
-    no_args_is_help=True,
-)
+from chainlake.cli.commands.ops import incidents, install, service
+from chainlake.cli.commands.ops.group import ops
+
+__all__ = ["incidents", "install", "register"]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the group."""
-    # Here, as they add their commands to the group above.
-    from chainlake.cli.commands.ops import incidents, install, service  # noqa: F401
-
+    """Add the group, and `serve` beside it."""
     service.register(app)
     app.add_typer(ops, name="ops")

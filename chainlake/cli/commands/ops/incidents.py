@@ -9,11 +9,20 @@ import polars as pl
 import typer
 
 from chainlake.cli import options as o
-from chainlake.cli.commands.ops import ops
+from chainlake.cli.commands.ops.group import ops
 from chainlake.cli.terminal import show
 from chainlake.cli.terminal.progress import status
-from chainlake.ops.incidents import incidents as duty
 from chainlake.ops.incidents.alerts import VARIABLE, AlertFailed, Channel
+from chainlake.ops.incidents.incidents import (
+    IncidentContext,
+    OpenIncident,
+    Settled,
+    acknowledge,
+    history,
+    open_incidents,
+    settle,
+)
+from chainlake.ops.incidents.incidents import close as close_incident
 from chainlake.ops.incidents.outbox import Outbox
 from chainlake.ops.monitoring.watchdog import look
 from ingest.calendar.sessions import NEW_YORK
@@ -31,7 +40,7 @@ def incidents(
 ) -> None:
     """List what is open: since when, what, and the end of its ID for `ops ack`."""
     lake = Lake.open(given.settings().lake.root)
-    rows = duty.history(lake) if all_ else [_row(each) for each in duty.open_incidents(lake)]
+    rows = history(lake) if all_ else [_row(each) for each in open_incidents(lake)]
     o.print_result(rows, given.json, lambda: _show(rows))
 
 
@@ -53,9 +62,9 @@ def ack(
         show.line(f"would {'close' if close else 'acknowledge'} the incident {incident_id} for {who}")
         return
     if close is None:
-        taken = duty.acknowledge(lake, state, incident_id, who, now)
+        taken = acknowledge(lake, state, incident_id, who, now)
     else:
-        taken = duty.close(lake, state, incident_id, who, close, now, Channel.from_environment())
+        taken = close_incident(IncidentContext(lake, state, Channel.from_environment(), now), incident_id, who, close)
     done = "closed" if close else f"acknowledged by {taken.acknowledged_by}"
     o.print_result(_row(taken), given.json, lambda: show.line(f"{taken.cause} of {taken.trade_date}: {done}"))
 
@@ -75,7 +84,7 @@ def watch(given: o.Given, dry_run: o.DryRunOption = False) -> None:
         rows = [{"cause": each.cause, "trade_date": each.trade_date, "detail": each.detail} for each in found.breaches]
         o.print_result(rows, given.json, lambda: _show(rows))
         return
-    settled = duty.settle(lake, state, found.breaches, found.examined, now, Channel.from_environment())
+    settled = settle(IncidentContext(lake, state, Channel.from_environment(), now), found.breaches, found.examined)
     rows = [_row(each) for each in settled.still_open]
     report = {
         "opened": len(settled.opened),
@@ -118,7 +127,7 @@ def alert_test(given: o.Given, dry_run: o.DryRunOption = False) -> None:
         raise typer.Exit(1)
 
 
-def _row(incident: duty.OpenIncident) -> dict[str, Any]:
+def _row(incident: OpenIncident) -> dict[str, Any]:
     return {
         "id": incident.incident_id,
         "severity": incident.severity,
@@ -144,7 +153,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
         show.line("nothing to do")
 
 
-def _show_settled(settled: duty.Settled, rows: list[dict[str, Any]]) -> None:
+def _show_settled(settled: Settled, rows: list[dict[str, Any]]) -> None:
     _show(rows)
     show.line(f"{len(settled.opened)} opened, {len(settled.closed)} closed, {len(rows)} open")
     if settled.undelivered:

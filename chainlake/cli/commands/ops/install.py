@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from chainlake.cli import options as o
-from chainlake.cli.commands.ops import ops
+from chainlake.cli.commands.ops.group import ops
 from chainlake.cli.terminal import show
 from chainlake.ops.install.files import folder, place
 from chainlake.ops.install.installation import Mode, within
-from chainlake.ops.install.plan import Installation, Manager, plan, site, this_host
+from chainlake.ops.install.plan import Installation, Manager, paths, plan, this_host
 from ingest.errors import UsageError
 
 
@@ -42,7 +42,7 @@ def install(
     if not dry_run and (sys.platform == "darwin") != launchd:
         raise UsageError(f"{manager} does not run this host: add --dry-run to see the files")
     host = this_host(user)
-    installation = plan(manager, mode, site(manager, within(Path.cwd(), prefix), config, user, host), host)
+    installation = plan(manager, mode, paths(manager, within(Path.cwd(), prefix), config, user, host), host)
     outcomes = {} if dry_run else _write(installation, manager)
     result = {
         "files": [
@@ -52,14 +52,14 @@ def install(
         ],
         "next": list(installation.next_commands),
     }
-    o.print_result(result, json, lambda: _tell(installation, outcomes))
+    o.print_result(result, json, lambda: _print_installation(installation, outcomes))
 
 
 def _write(installation: Installation, manager: Manager) -> dict[Path, str]:
     for path in installation.folders:
         folder(path, installation.owner)
     outcomes: dict[Path, str] = {}
-    secrets = installation.site.environment_file
+    secrets = installation.paths.environment_file
     for file in installation.files:
         # systemd reads the file as root; on macOS the user's own process does.
         owner = installation.owner if file.path == secrets and manager == "launchd" else None
@@ -69,18 +69,20 @@ def _write(installation: Installation, manager: Manager) -> dict[Path, str]:
     return outcomes
 
 
-def _tell(installation: Installation, outcomes: dict[Path, str]) -> None:
+def _print_installation(installation: Installation, outcomes: dict[Path, str]) -> None:
     for file in installation.files:
         if outcomes:
-            _say(f"{outcomes[file.path]:9} {file.path}")
+            _print(f"{outcomes[file.path]:9} {file.path}")
         else:
-            _say(f"# {file.path}  (mode {file.mode:04o}{', kept where it is there' if file.keep else ''})\n{file.text}")
-    if installation.site.config is None:
-        _say(f"There is no {installation.site.work}/config/chainlake.toml: `chainlake init` writes one to edit.")
-    _say(f"\nAlert URLs and other secrets belong into {installation.site.environment_file}. Then:")
+            _print(
+                f"# {file.path}  (mode {file.mode:04o}{', kept where it is there' if file.keep else ''})\n{file.text}"
+            )
+    if installation.paths.config is None:
+        _print(f"There is no {installation.paths.work}/config/chainlake.toml: `chainlake init` writes one to edit.")
+    _print(f"\nAlert URLs and other secrets belong into {installation.paths.environment_file}. Then:")
     for command in installation.next_commands:
-        _say(f"  {command}")
+        _print(f"  {command}")
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     show.out.print(text, markup=False, highlight=False, soft_wrap=True)

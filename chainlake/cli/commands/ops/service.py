@@ -1,26 +1,25 @@
-"""``chainlake serve``, and ``ops bootstrap | lacks | rehearse``: Prefect for those who do not want to know it."""
+"""``chainlake serve``, and ``ops bootstrap | missing | rehearse``: Prefect for those who do not want to know it."""
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import polars as pl
 import typer
 
 from chainlake.cli import options as o
-from chainlake.cli.commands.ops import ops
+from chainlake.cli.commands.ops.group import ops
 from chainlake.cli.terminal import show
 from chainlake.cli.terminal.progress import status
 from chainlake.ops.incidents.alerts import Channel
 from flows.prefect_environment import API_URL, prefect_environment
-from flows.repair import lacks
+from flows.repair import missing_items
 from flows.simulated_gateway import free_port
-from flows.steps import Workplace
+from flows.steps import StepContext
 from flows.timetable import plan
 from ingest.errors import UsageError
-from ingest.settings import load
 from ingest.universe import choose, read_universe, write_universe
 from lake.store import Lake
 
@@ -28,7 +27,7 @@ REHEARSAL_LAKE = "data/rehearsal"
 
 
 def prepare(state: Path) -> str:
-    """Set what the environment does not say, before Prefect is imported, and give the URL of the server."""
+    """Set what the environment does not say, as Prefect reads it when it is imported; give the URL of the server."""
     for name, value in prefect_environment(state, os.environ.get("PREFECT_API_URL", API_URL)).items():
         os.environ.setdefault(name, value)
     Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
@@ -61,43 +60,53 @@ def bootstrap_(given: o.Given, dry_run: o.DryRunOption = False) -> None:
         return
     from flows.prefect import bootstrap, service
 
-    async def work() -> bootstrap.Made:
+    async def work() -> bootstrap.BootstrapReport:
         await service.require(api_url)
         return await bootstrap.bootstrap(settings, Channel.from_environment())
 
-    made = o.run(work)
+    report = o.run(work)
 
-    def tell() -> None:
-        for line in made.lines:
+    def print_text() -> None:
+        for line in report.lines:
             show.line(line)
 
-    o.print_result(list(made.lines), given.json, tell)
+    o.print_result(list(report.lines), given.json, print_text)
 
 
-@ops.command("lacks")
+@ops.command("missing")
+@ops.command("lacks", hidden=True)
 @o.command
-def lacks_(given: o.Given, date: o.DateOption = "today") -> None:
-    """Say what a recorded day lacks, and what can still be had of it (the flow `repair` gets that). Exits 1 if any."""
+def missing(given: o.Given, date: o.DateOption = "today") -> None:
+    """Say what is missing of a day, and what can still be had (the flow `repair` captures that). Exits 1 if any."""
     settings = given.settings()
     session = o.session_from(date)
-    found = lacks(Workplace.prepare(settings), Lake.open(settings.lake.root), session, datetime.now(UTC))
+    found = missing_items(StepContext.prepare(settings), Lake.open(settings.lake.root), session, datetime.now(UTC))
     rows = [{"what": each.label, "contracts": each.missing, "until": each.until, "gone": each.gone} for each in found]
 
-    def tell() -> None:
+    def print_text() -> None:
         if rows:
-            show.table(pl.DataFrame(rows, infer_schema_length=None), f"what {session.trade_date} lacks")
+            show.table(pl.DataFrame(rows, infer_schema_length=None), f"missing of {session.trade_date}")
         else:
             show.line(f"nothing of {session.trade_date} is missing")
 
-    o.print_result(rows, given.json, tell)
+    o.print_result(rows, given.json, print_text)
     if found:
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenForRehearsal(o.Given):
+    """The options of every command, for a lake and a state folder of the rehearsal's own."""
+
+    def _flags(self) -> dict[str, dict[str, Any]]:
+        lake = self.lake or REHEARSAL_LAKE
+        return {"lake": {"root": lake}, "state": {"dir": f"{lake}-state"}}
 
 
 @ops.command("rehearse")
 @o.command
 def rehearse_(
-    given: o.Given,
+    given: GivenForRehearsal,
     date: Annotated[str, typer.Option("--date", help="First New York day, YYYY-MM-DD.")] = "2026-11-27",
     days: Annotated[int, typer.Option(min=1, max=31, help="So many calendar days.")] = 1,
     symbols: Annotated[str, typer.Option("--symbols", help="Underlyings, comma-separated.")] = "AAPL,MSFT",
@@ -113,12 +122,7 @@ def rehearse_(
 
     The lake is data/rehearsal unless --lake names another; state goes beside it. Exits 1 when a run failed.
     """
-    lake = given.lake or REHEARSAL_LAKE
-    # For the worker's processes too.
-    os.environ.update({"CHAINLAKE_LAKE__ROOT": lake, "CHAINLAKE_STATE__DIR": f"{lake}-state"})
-    if given.config:
-        os.environ["CHAINLAKE_CONFIG"] = str(given.config.resolve())
-    settings = replace(given, lake=lake).settings()
+    settings = given.settings()
     chosen = o.symbols_from(symbols)
     first = o.date_from("--date", date)
     calendar = [first + timedelta(days=k) for k in range(days)]
@@ -126,16 +130,19 @@ def rehearse_(
     if not played:
         raise UsageError(f"nothing is planned on {first}, or on the {days} days from it: choose other days")
     end = o.instant_from("--until", until) if until else None
-    write_universe(choose(read_universe(settings.universe.file), chosen), Path(settings.state.dir) / "universe.csv")
-    os.environ["CHAINLAKE_UNIVERSE__FILE"] = str((Path(settings.state.dir) / "universe.csv").resolve())
+    state = Path(settings.state.dir)
+    write_universe(choose(read_universe(settings.universe.file), chosen), state / "universe.csv")
+    universe = settings.universe.model_copy(update={"file": state / "universe.csv"})
+    settings = settings.model_copy(update={"universe": universe})
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{free_port()}/api"
-    api_url = prepare(Path(settings.state.dir))
+    api_url = prepare(state)
     from flows.prefect import rehearsal
 
+    plan_of_days = rehearsal.Rehearsal(played, chosen, speed, end, given.config)
     if not given.json:
         show.line(f"Prefect's page is {api_url.removesuffix('/api')} until the rehearsal ends")
-    with status("rehearsal") as say:
-        runs = o.run(lambda: rehearsal.rehearse(load(), played, chosen, speed, api_url, say, end))
+    with status("rehearsal") as update:
+        runs = o.run(lambda: rehearsal.rehearse(settings, plan_of_days, api_url, update))
     rows = [
         {"run": run.name, "state": run.state_name, "seconds": round(run.total_run_time.total_seconds(), 1)}
         | {"message": run.state.message if run.state else None}

@@ -17,7 +17,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from chainlake.ops.incidents.alerts import Channel
-from chainlake.ops.incidents.incidents import Settled, settle
+from chainlake.ops.incidents.incidents import IncidentContext, Settled, settle
 from chainlake.ops.monitoring.watchdog import Look, look
 from flows.simulated_gateway import free_port
 from ingest.calendar.sessions import NEW_YORK, Session, session_on
@@ -108,7 +108,7 @@ class Mailbox:
     @property
     def url(self) -> str:
         """What apprise calls it."""
-        return f"mailto://127.0.0.1:{self.controller.port}/duty@example.com?from=lake@example.com&mode=insecure"
+        return f"mailto://127.0.0.1:{self.controller.port}/operator@example.com?from=lake@example.com&mode=insecure"
 
     @property
     def titles(self) -> list[str]:
@@ -135,7 +135,7 @@ def mailbox() -> Iterator[Mailbox]:
 
 
 @dataclass
-class Duty:
+class WatchedLake:
     """A lake with its state folder, and what is recorded in it."""
 
     lake: Lake
@@ -230,7 +230,7 @@ class Duty:
 
     def settle(self, found: Look, now: datetime) -> Settled:
         """Settle what a look found."""
-        return settle(self.lake, self.state, found.breaches, found.examined, now, self.channel)
+        return settle(IncidentContext(self.lake, self.state, self.channel, now), found.breaches, found.examined)
 
 
 def run_row(step: str, started_at: datetime, day: date | None = None, **columns: Any) -> dict[str, Any]:
@@ -251,10 +251,10 @@ def run_row(step: str, started_at: datetime, day: date | None = None, **columns:
 
 
 @pytest.fixture
-def duty(tmp_path: Path) -> Duty:
+def watched(tmp_path: Path) -> WatchedLake:
     """A lake that was made on the morning of Thursday, 19 November 2026, and nothing is recorded in it."""
     lake = Lake.create(tmp_path / "lake", "simulated", at(date(2026, 11, 19), "09:00"))
-    return Duty(lake, settings_of(tmp_path))
+    return WatchedLake(lake, settings_of(tmp_path))
 
 
 def settings_of(place: Path, **sections: Any) -> Settings:

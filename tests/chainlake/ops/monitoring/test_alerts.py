@@ -8,9 +8,9 @@ import pytest
 
 from chainlake.ops.incidents.alerts import AlertFailed, Channel, urls_in
 from chainlake.ops.incidents.causes import breach
-from chainlake.ops.incidents.incidents import settle
+from chainlake.ops.incidents.incidents import IncidentContext, settle
 from chainlake.ops.incidents.outbox import Outbox
-from tests.chainlake.ops.monitoring.conftest import DAY, Duty, Mailbox, Webhook, at
+from tests.chainlake.ops.monitoring.conftest import DAY, Mailbox, WatchedLake, Webhook, at
 
 NOON = at(DAY, "12:00")
 DISK = breach("disk_full", DAY, "95 %")
@@ -42,13 +42,15 @@ def test_a_url_that_is_given_twice_is_told_once() -> None:
     assert Channel.of(["json://h/1", "json://h/1"]).kinds == ("json 1",)
 
 
-def test_without_any_url_alerts_are_in_the_state_folder_only(duty: Duty, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_url_alerts_are_in_the_state_folder_only(
+    watched: WatchedLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("CHAINLAKE_ALERT_URLS", raising=False)
     channel = Channel.from_environment()
     assert channel.kinds == ()
-    settled = settle(duty.lake, duty.state, [DISK], [], NOON, channel)
+    settled = settle(IncidentContext(watched.lake, watched.state, channel, NOON), [DISK], [])
     assert settled.undelivered == 0
-    assert [line["title"] for line in Outbox(duty.state).history()] == ["Chainlake: severe: disk_full of 2026-11-20"]
+    assert [line["title"] for line in Outbox(watched.state).history()] == ["Chainlake: severe: disk_full of 2026-11-20"]
 
 
 @pytest.mark.parametrize("url", ["nonsense", "nosuchservice://s3cret/x", "mailto://"])
@@ -78,11 +80,11 @@ def test_one_service_that_fails_does_not_keep_the_others_from_hearing(webhook: W
     assert webhook.titles == mailbox.titles == ["a title"]
 
 
-def test_a_mail_has_the_cause_the_value_and_the_next_step(duty: Duty, mailbox: Mailbox) -> None:
-    duty.channel = Channel.of([mailbox.url])
-    settle(duty.lake, duty.state, [DISK], [], NOON, duty.channel)
+def test_a_mail_has_the_cause_the_value_and_the_next_step(watched: WatchedLake, mailbox: Mailbox) -> None:
+    watched.channel = Channel.of([mailbox.url])
+    settle(IncidentContext(watched.lake, watched.state, watched.channel, NOON), [DISK], [])
     (mail,) = mailbox.mails
-    assert mail["To"] == "duty@example.com"
+    assert mail["To"] == "operator@example.com"
     part = mail.get_payload(0) if mail.is_multipart() else mail
     body = part.get_payload(decode=True).decode()  # type: ignore[union-attr]
     assert "95 %" in body
@@ -90,17 +92,34 @@ def test_a_mail_has_the_cause_the_value_and_the_next_step(duty: Duty, mailbox: M
 
 
 def test_what_a_service_that_was_down_has_missed_is_delivered_once_in_order(
-    duty: Duty, webhook: Webhook, mailbox: Mailbox
+    watched: WatchedLake, webhook: Webhook, mailbox: Mailbox
 ) -> None:
-    duty.channel = Channel.of([webhook.url, mailbox.url])
+    watched.channel = Channel.of([webhook.url, mailbox.url])
     webhook.stop()
-    assert settle(duty.lake, duty.state, [DISK], [DISK.key], NOON, duty.channel).undelivered == 1
-    assert settle(duty.lake, duty.state, [DISK], [DISK.key], at(DAY, "12:05"), duty.channel).undelivered == 1
-    assert settle(duty.lake, duty.state, [], [DISK.key], at(DAY, "12:10"), duty.channel).undelivered == 2
+    assert (
+        settle(IncidentContext(watched.lake, watched.state, watched.channel, NOON), [DISK], [DISK.key]).undelivered == 1
+    )
+    assert (
+        settle(
+            IncidentContext(watched.lake, watched.state, watched.channel, at(DAY, "12:05")), [DISK], [DISK.key]
+        ).undelivered
+        == 1
+    )
+    assert (
+        settle(
+            IncidentContext(watched.lake, watched.state, watched.channel, at(DAY, "12:10")), [], [DISK.key]
+        ).undelivered
+        == 2
+    )
     assert len(mailbox.mails) == 2, "the other one heard at once"
     webhook.start()
     for minute in ("12:15", "12:20"):
-        assert settle(duty.lake, duty.state, [], [DISK.key], at(DAY, minute), duty.channel).undelivered == 0
+        assert (
+            settle(
+                IncidentContext(watched.lake, watched.state, watched.channel, at(DAY, minute)), [], [DISK.key]
+            ).undelivered
+            == 0
+        )
     assert (
         webhook.titles
         == mailbox.titles
@@ -111,53 +130,67 @@ def test_what_a_service_that_was_down_has_missed_is_delivered_once_in_order(
     )
 
 
-def test_no_file_of_the_state_folder_holds_a_secret(duty: Duty, webhook: Webhook) -> None:
-    duty.channel = Channel.of([webhook.url])
+def test_no_file_of_the_state_folder_holds_a_secret(watched: WatchedLake, webhook: Webhook) -> None:
+    watched.channel = Channel.of([webhook.url])
     webhook.stop()
-    settle(duty.lake, duty.state, [DISK], [], NOON, duty.channel)
-    files = [path for path in duty.state.rglob("*") if path.is_file()]
+    settle(IncidentContext(watched.lake, watched.state, watched.channel, NOON), [DISK], [])
+    files = [path for path in watched.state.rglob("*") if path.is_file()]
     assert any(path.parent.name == "outbox" for path in files)
     assert not [path for path in files if "s3cret" in path.read_text()]
 
 
-def test_an_alert_that_nobody_took_for_a_week_is_given_up(duty: Duty, webhook: Webhook) -> None:
-    duty.channel = Channel.of([webhook.url])
+def test_an_alert_that_nobody_took_for_a_week_is_given_up(watched: WatchedLake, webhook: Webhook) -> None:
+    watched.channel = Channel.of([webhook.url])
     webhook.stop()
-    settle(duty.lake, duty.state, [DISK], [], NOON, duty.channel)
-    box = Outbox(duty.state)
-    assert box.deliver(duty.channel, NOON + timedelta(days=6)) == 1
-    assert box.deliver(duty.channel, NOON + timedelta(days=8)) == 0
+    settle(IncidentContext(watched.lake, watched.state, watched.channel, NOON), [DISK], [])
+    box = Outbox(watched.state)
+    assert box.deliver(watched.channel, NOON + timedelta(days=6)) == 1
+    assert box.deliver(watched.channel, NOON + timedelta(days=8)) == 0
     webhook.start()
-    box.deliver(duty.channel, NOON + timedelta(days=8))
+    box.deliver(watched.channel, NOON + timedelta(days=8))
     assert webhook.posts == []
 
 
-def test_a_service_that_is_no_longer_configured_is_not_waited_for(duty: Duty, webhook: Webhook) -> None:
+def test_a_service_that_is_no_longer_configured_is_not_waited_for(watched: WatchedLake, webhook: Webhook) -> None:
     webhook.stop()
-    settle(duty.lake, duty.state, [DISK], [], NOON, Channel.of([webhook.url]))
-    assert Outbox(duty.state).deliver(Channel(), at(DAY, "12:05")) == 0
+    settle(IncidentContext(watched.lake, watched.state, Channel.of([webhook.url]), NOON), [DISK], [])
+    assert Outbox(watched.state).deliver(Channel(), at(DAY, "12:05")) == 0
 
 
-def test_a_message_that_a_crash_cut_short_does_not_stop_the_others(duty: Duty, webhook: Webhook) -> None:
+def test_a_message_that_a_crash_cut_short_does_not_stop_the_others(watched: WatchedLake, webhook: Webhook) -> None:
     channel = Channel.of([webhook.url])
-    box = Outbox(duty.state)
+    box = Outbox(watched.state)
     (box.folder / "outbox").mkdir(parents=True)
     (box.folder / "outbox" / "broken.json").write_text('{"id": "x", "at"')
-    (box.folder / "told.jsonl").write_text('{"id": "y", "ti')
-    assert settle(duty.lake, duty.state, [DISK], [], NOON, channel).undelivered == 0
+    (box.folder / "history.jsonl").write_text('{"id": "y", "ti')
+    assert settle(IncidentContext(watched.lake, watched.state, channel, NOON), [DISK], []).undelivered == 0
     assert len(webhook.posts) == 1
 
 
-def test_a_crash_after_the_alert_was_written_down_doubles_nothing(duty: Duty, webhook: Webhook, tmp_path: Path) -> None:
+def test_what_an_earlier_version_has_sent_is_not_sent_again(watched: WatchedLake, webhook: Webhook) -> None:
+    context = IncidentContext(watched.lake, watched.state, Channel.of([webhook.url]), NOON)
+    settle(context, [DISK], [])
+    history = watched.state / "alerts" / "history.jsonl"
+    history.rename(history.with_name("told.jsonl"))
+    box = Outbox(watched.state)
+    (sent,) = box.history()
+    assert not box.post(context.channel, str(sent["id"]), NOON, "again", "", "severe")
+    assert box.post(context.channel, "another", NOON, "another", "", "severe")
+    assert [line["id"] for line in box.history()] == [sent["id"], "another"]
+
+
+def test_a_crash_after_the_alert_was_written_down_doubles_nothing(
+    watched: WatchedLake, webhook: Webhook, tmp_path: Path
+) -> None:
     # The message is in the outbox, and ops/incidents knows nothing yet.
     channel = Channel.of([webhook.url])
     webhook.stop()
     from chainlake.ops.incidents import incidents
 
     fresh = incidents._opened(DISK, NOON)
-    incidents._alert(Outbox(duty.state), channel, fresh)
+    incidents._post_alert(Outbox(watched.state), channel, fresh)
     webhook.start()
     for minute in ("12:05", "12:10"):
-        settle(duty.lake, duty.state, [DISK], [DISK.key], at(DAY, minute), channel)
+        settle(IncidentContext(watched.lake, watched.state, channel, at(DAY, minute)), [DISK], [DISK.key])
     assert webhook.titles == ["Chainlake: severe: disk_full of 2026-11-20"]
-    assert [row["state"] for row in incidents.history(duty.lake)] == ["opened"]
+    assert [row["state"] for row in incidents.history(watched.lake)] == ["opened"]

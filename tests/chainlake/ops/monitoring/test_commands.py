@@ -1,4 +1,4 @@
-"""The commands of the person on duty: what they say, and their exit codes."""
+"""The commands of the operator: what they say, and their exit codes."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ import pytest
 from chainlake.cli import main
 from chainlake.ops.incidents.incidents import open_incidents
 from lake.store import Lake
-from tests.chainlake.ops.monitoring.conftest import Duty, Mailbox, Webhook
+from tests.chainlake.ops.monitoring.conftest import DAY, Mailbox, WatchedLake, Webhook
 from tests.small_lake import small_lake
 
 
@@ -29,13 +29,13 @@ Chainlake = Callable[..., Done]
 
 
 @pytest.fixture
-def chainlake(duty: Duty, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Chainlake:
+def chainlake(watched: WatchedLake, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Chainlake:
     """Runs a command on the lake, with the alert URLs `urls`."""
     monkeypatch.setattr(logging.getLogger(), "handlers", logging.getLogger().handlers)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setenv("CHAINLAKE_STATE__DIR", str(duty.state))
+    monkeypatch.setenv("CHAINLAKE_STATE__DIR", str(watched.state))
 
-    def run(*arguments: str, urls: str = "", lake: str = duty.lake.root) -> Done:
+    def run(*arguments: str, urls: str = "", lake: str = watched.lake.root) -> Done:
         monkeypatch.setenv("CHAINLAKE_LAKE__ROOT", lake)
         monkeypatch.setenv("CHAINLAKE_ALERT_URLS", urls)
         monkeypatch.setattr(sys, "argv", ["chainlake", *arguments])
@@ -44,6 +44,14 @@ def chainlake(duty: Duty, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         return Done(int(ended.value.code or 0), *capfd.readouterr())
 
     return run
+
+
+@pytest.mark.parametrize("name", ["missing", "lacks"])
+def test_what_is_missing_of_a_day_is_listed_under_the_former_name_too(chainlake: Chainlake, name: str) -> None:
+    done = chainlake("ops", name, "--date", str(DAY), "--json")
+    rows = {row["what"]: row["gone"] for row in json.loads(done.stdout)}
+    assert (done.returncode, rows["slot 10:00"], rows["close snapshot"]) == (1, True, True)
+    assert "lacks" not in chainlake("ops", "--help").stdout
 
 
 def test_a_test_alert_says_which_services_took_it(chainlake: Chainlake, webhook: Webhook, mailbox: Mailbox) -> None:

@@ -10,7 +10,7 @@ from chainlake.ops.incidents.causes import FlowTrouble, OpenIncident
 from chainlake.ops.monitoring.errorlog import LogLine
 from chainlake.ops.monitoring.facts import ErrorGroup, Facts
 from chainlake.ops.monitoring.watchdog import Look, judge
-from flows.active_steps import name
+from flows.active_steps import step_key
 from flows.reports.slot_facts import SlotFacts
 from ingest.calendar.sessions import sessions_between
 from ingest.settings import load
@@ -82,8 +82,8 @@ def test_a_missed_slot_is_still_missed_the_next_week() -> None:
 
 def test_a_slot_that_is_being_captured_is_not_late() -> None:
     runs = whole_day(DAY, without=tuple(range(3, 14)))
-    at_work = frozenset({name("snapshot", DAY, 3)})
-    assert not found(judge(facts(at(DAY, "11:20"), *runs, underway=at_work)), "slot_late")
+    at_work = frozenset({step_key("snapshot", DAY, 3)})
+    assert not found(judge(facts(at(DAY, "11:20"), *runs, active_steps=at_work)), "slot_late")
 
 
 def test_a_run_that_captured_nothing_leaves_its_slot_missed() -> None:
@@ -124,8 +124,8 @@ def test_an_early_close_has_eight_slots_and_no_more_are_missed() -> None:
         ("15:59", ["discover"]),
         ("16:00", []),
         ("17:04", []),
-        ("17:05", ["close"]),
-        ("23:44", ["close"]),
+        ("17:05", ["close-snapshot"]),
+        ("23:44", ["close-snapshot"]),
         ("23:45", []),
     ],
 )
@@ -153,7 +153,7 @@ def test_open_interest_is_late_unless_it_is_done_or_was_tried_again(
     if run:
         runs.append(run_row("enrichment", at(DAY, run[0]), day=THURSDAY, status=run[1]))
     result = judge(facts(at(DAY, clock), *runs, first=THURSDAY))
-    assert found(result, "flow_late:enrich") == ([THURSDAY] if late else [])
+    assert found(result, "flow_late:enrichment") == ([THURSDAY] if late else [])
 
 
 def test_a_step_that_was_late_long_ago_is_not_open_for_ever() -> None:
@@ -212,9 +212,9 @@ def test_the_delayed_share_so_far_has_to_stay_below_a_tenth(delayed: int, breach
     assert found(result, "delayed") == ([DAY] if breached else [])
 
 
-def metric(day: date, name: str, passed: bool, pending: bool = False) -> dict[str, Any]:
+def metric(day: date, step_key: str, passed: bool, pending: bool = False) -> dict[str, Any]:
     """A stored metric."""
-    return {"trade_date": day, "metric": name, "value": 0.5, "threshold": 1, "passed": passed, "pending": pending}
+    return {"trade_date": day, "metric": step_key, "value": 0.5, "threshold": 1, "passed": passed, "pending": pending}
 
 
 def test_a_stored_metric_takes_the_place_of_the_day_so_far() -> None:
@@ -329,16 +329,23 @@ def test_an_error_with_its_traceback_is_unhandled_and_a_word_is_told_of_by_itsel
 
 
 def test_flows_are_well_only_when_prefect_was_asked() -> None:
-    failed, late = opened("flow_failed:snapshot", DAY), opened("flow_late:close", DAY, "nobody started it")
-    timetable = opened("flow_late:enrich", THURSDAY, "due 04:00 New York, and nothing of it is recorded")
+    failed, late = opened("flow_failed:snapshot", DAY), opened("flow_late:close-snapshot", DAY, "nobody started it")
+    timetable = opened("flow_late:enrichment", THURSDAY, "due 04:00 New York, and nothing of it is recorded")
     recorded = [run for run in whole_day(THURSDAY) if run["step"] != "enrichment"]
     given = facts(at(DAY, "10:00"), *recorded, first=THURSDAY, open=(failed, late, timetable))
     assert not {key for key, _ in judge(given).examined} & {"flow_failed:snapshot"}
     asked = judge(given, flows=[])
     assert {failed.key, late.key} <= asked.examined
-    assert found(asked, "flow_late:enrich") == [THURSDAY], "Prefect's word is not the timetable's"
+    assert found(asked, "flow_late:enrichment") == [THURSDAY], "Prefect's word is not the timetable's"
     still = judge(given, flows=[FlowTrouble("snapshot", "failed", "again", DAY)])
     assert found(still, "flow_failed:snapshot") == [DAY]
+
+
+def test_an_incident_of_a_step_that_has_another_name_since_is_over() -> None:
+    former = opened("flow_late:enrich", DAY, "due 04:00 New York, and nothing of it is recorded")
+    result = judge(facts(at(DAY, "10:00"), open=(former,)))
+    assert former.key in result.examined
+    assert found(result, "flow_late:enrich") == []
 
 
 def test_every_breach_says_what_to_do_next() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chainlake.cli import main
-from chainlake.ops.rollout import gate as ladder
+from chainlake.ops.rollout import gates
 from chainlake.ops.rollout.journal import FILE, decided, read_journal
 from chainlake.ops.rollout.report import weekly_report
 from ingest.settings import load
@@ -59,6 +59,16 @@ def gate(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pyt
         return Printed(code, printed.out, printed.err)
 
     return call
+
+
+def test_decisions_in_the_file_of_an_earlier_version_still_count(gate: Gate, tmp_path: Path) -> None:
+    assert gate("--stage", "1", "--approve", "Ann: two good days").code == 0
+    state = tmp_path / "state"
+    (state / FILE).rename(state / "ladder.jsonl")
+    assert read_journal(state).stage == 1
+    assert gate("--stage", "1", "--roll-back", "Bob: too many gaps").code == 0
+    assert [(entry.by, entry.stage) for entry in read_journal(state).entries] == [("Ann", 1), ("Bob", 0)]
+    assert len((state / FILE).read_text().splitlines()) == 1
 
 
 def test_a_gate_that_holds_can_be_approved_and_then_is_watched(gate: Gate, tmp_path: Path) -> None:
@@ -211,12 +221,12 @@ def test_a_live_lake_is_judged_by_what_is_due_not_by_what_is_there(tmp_path: Pat
         (datetime(2026, 12, 1, 15, 0, tzinfo=UTC), date(2026, 11, 30)),
     ):
         with reader(lake) as reads:
-            assert ladder.judged_by(lake, reads, now, settings) == expected
+            assert gates.judged_by(lake, reads, now, settings) == expected
     with reader(lake) as reads:
-        assert ladder.judged_by(lake, reads, datetime(2026, 11, 20, 23, 30, tzinfo=UTC), settings, watching=True) == (
+        assert gates.judged_by(lake, reads, datetime(2026, 11, 20, 23, 30, tzinfo=UTC), settings, watching=True) == (
             date(2026, 11, 20)
         )
-        read_of = ladder.promotion(reads, read_journal(tmp_path), 1, date(2026, 11, 30))
+        read_of = gates.promotion(reads, read_journal(tmp_path), 1, date(2026, 11, 30))
     assert not read_of.holds
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from chainlake.ops.rollout import gate
-from chainlake.ops.rollout.gate import Verdict
+from chainlake.ops.rollout import gates
+from chainlake.ops.rollout.gates import Verdict
 from chainlake.ops.rollout.journal import Journal, explained
 from chainlake.ops.rollout.rules import PROMOTION_DAYS
 from lake.reads import Reader, reader
@@ -86,7 +86,13 @@ CASES: list[tuple[str, int, dict[int, Change], set[str], str]] = [
         "",
     ),
     ("an unhandled error", 1, {0: incident("unhandled_error")}, {"unhandled_errors"}, "unhandled_error"),
-    ("a failed flow", 1, {0: incident("flow_failed:close")}, {"unhandled_errors"}, "flow_failed:close"),
+    (
+        "a failed flow",
+        1,
+        {0: incident("flow_failed:close-snapshot")},
+        {"unhandled_errors"},
+        "flow_failed:close-snapshot",
+    ),
     ("an incident of another kind", 1, {0: incident("clock_skew")}, set(), ""),
     ("not published", 1, {1: lose_publication}, {"days"}, "not published"),
     ("by hand is no matter yet", 1, {0: run("snapshot", 2, trigger="manual")}, set(), ""),
@@ -133,10 +139,10 @@ def windows() -> dict[str, list[date]]:
 def lake(windows: dict[str, list[date]], tmp_path_factory: pytest.TempPathFactory) -> Lake:
     stored = {}
     for name, _, changes, *_ in CASES:
-        for place, day in enumerate(windows[name]):
+        for index, day in enumerate(windows[name]):
             stored[day] = Stored()
-            if place in changes:
-                changes[place](stored[day])
+            if index in changes:
+                changes[index](stored[day])
     return write(tmp_path_factory.mktemp("histories") / "lake", stored)
 
 
@@ -151,7 +157,7 @@ NO_DECISION = Journal(Path("none"))
 
 def judge(lake: Lake, stage: int, day: date) -> Verdict:
     with reader(lake) as opened:
-        return gate.promotion(opened, NO_DECISION, stage, day)
+        return gates.promotion(opened, NO_DECISION, stage, day)
 
 
 @pytest.mark.parametrize(("name", "stage", "changes", "failed", "words"), CASES, ids=NAMES)
@@ -164,13 +170,13 @@ def test_a_gate_fails_by_the_rule_that_is_broken_and_by_no_other(
     failed: set[str],
     words: str,
 ) -> None:
-    verdict = gate.promotion(reads, NO_DECISION, stage, windows[name][-1])
+    verdict = gates.promotion(reads, NO_DECISION, stage, windows[name][-1])
     assert set(verdict.failed) == failed
     assert verdict.holds == (not failed)
     assert list(verdict.days) == windows[name]
-    for place in changes if failed and stage == 1 else ():
+    for index in changes if failed and stage == 1 else ():
         (reason,) = (result.reason for result in verdict.results if not result.passed)
-        assert str(windows[name][place]) in reason
+        assert str(windows[name][index]) in reason
     assert words in "; ".join(result.reason for result in verdict.results)
 
 
@@ -179,9 +185,9 @@ def test_one_pacing_error_passes_once_its_cause_is_recorded_and_two_never_do(
 ) -> None:
     for name, holds in (("one pacing error, not explained", True), ("two pacing errors", False)):
         day = windows[name][0]
-        told = explained(NO_DECISION, day, "a second TWS window", datetime(2026, 7, 1, tzinfo=UTC))
-        journal = Journal(NO_DECISION.path, (told,))
-        assert gate.promotion(reads, journal, 1, windows[name][-1]).holds == holds
+        entry = explained(NO_DECISION, day, "a second TWS window", datetime(2026, 7, 1, tzinfo=UTC))
+        journal = Journal(NO_DECISION.path, (entry,))
+        assert gates.promotion(reads, journal, 1, windows[name][-1]).holds == holds
 
 
 def test_a_day_that_is_missing_never_passes(tmp_path: Path) -> None:

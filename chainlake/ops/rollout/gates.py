@@ -1,4 +1,4 @@
-"""Where the ladder stands, and what its gates say of a lake's stored days."""
+"""The stage of the rollout, and what the gates say of a lake's stored days."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -80,7 +80,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where the ladder stands: `since` is the first session at the stage (without decisions the first recorded)."""
+    """The stage of the rollout: `since` is the first session at the stage (without decisions the first recorded)."""
 
     stage: int
     since: date | None
@@ -94,7 +94,7 @@ class Position:
 
 
 def position(reads: Reader, journal: Journal) -> Position:
-    """Where the ladder stands by its journal."""
+    """The stage of the rollout by its journal."""
     return Position(journal.stage, journal.since or first_recorded(reads), bool(journal.moves))
 
 
@@ -128,20 +128,20 @@ def promotion(reads: Reader, journal: Journal, stage: int, day: date) -> Verdict
     """Whether the sessions up to `day` open `stage`. With decisions recorded, only those at the stage before count."""
     needed = rules.PROMOTION_DAYS[stage]
     first = _sessions_ending(day, needed)[0]
-    place = position(reads, journal)
-    own = place.since if place.decided else None
+    current = position(reads, journal)
+    own = current.since if current.decided else None
     days = [session.trade_date for session in sessions_between(max(first, own or first), day)]
     facts = read_days(reads, days, journal.causes)
     results = rules.promotion(stage, facts)
-    if place.decided:
-        results.insert(0, _in_order(stage, place))
+    if current.decided:
+        results.insert(0, _in_order(stage, current))
     return Verdict(stage, False, tuple(results), tuple(days), needed)
 
 
 def watch(reads: Reader, journal: Journal, day: date) -> Verdict | None:
     """Whether stage 1 may be kept by its first three sessions, as far as they are over by `day`.
 
-    None when the ladder does not stand at stage 1.
+    None when the rollout is not at stage 1.
     """
     if journal.stage != rules.WATCHED_STAGE or journal.since is None:
         return None
@@ -155,13 +155,13 @@ def watched_days(since: date, day: date) -> list[date]:
     return [session.trade_date for session in sessions_between(since, day)][: rules.WATCHED_DAYS]
 
 
-def due(place: Position, day: date) -> str:
-    """What is due next on the ladder, and on which day at the earliest."""
-    if place.stage == rules.LAST_STAGE:
+def next_gate(current: Position, day: date) -> str:
+    """The next gate of the rollout, and the day on which it can hold at the earliest."""
+    if current.stage == rules.LAST_STAGE:
         return "the last stage is reached: go on watching the weekly report"
-    target = place.stage + 1
+    target = current.stage + 1
     needed = rules.PROMOTION_DAYS[target]
-    done = sessions_between(place.since, day) if place.since else []
+    done = sessions_between(current.since, day) if current.since else []
     missing = max(0, needed - len(done))
     if not missing:
         return f"next: the gate to stage {target}, chainlake gate --stage {target}"
@@ -174,16 +174,16 @@ def due(place: Position, day: date) -> str:
     )
 
 
-def _in_order(stage: int, place: Position) -> Result:
-    passed = stage == place.stage + 1
+def _in_order(stage: int, current: Position) -> Result:
+    passed = stage == current.stage + 1
     reason = ""
     if not passed:
         reason = (
             f"stage {stage} is reached already"
-            if stage <= place.stage
-            else f"the gate to stage {place.stage + 1} comes first"
+            if stage <= current.stage
+            else f"the gate to stage {current.stage + 1} comes first"
         )
-    return Result("stage", str(place.stage), f"at stage {stage - 1}", (), passed, reason)
+    return Result("stage", str(current.stage), f"at stage {stage - 1}", (), passed, reason)
 
 
 def _sessions_ending(day: date, count: int) -> list[date]:

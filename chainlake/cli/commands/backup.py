@@ -32,8 +32,8 @@ def backup(
     if dry_run:
         show.line(f"would bring the copy of {lake.root} at {to} up to date")
         return
-    with status(f"copying {lake.root}") as say:
-        copied = back_up(lake, to, say)
+    with status(f"copying {lake.root}") as update:
+        copied = back_up(lake, to, update)
     o.print_result(
         {"files": copied.files, "bytes": copied.bytes, "kept": copied.kept},
         given.json,
