@@ -56,9 +56,9 @@ def rehearse(lake: Path) -> list[dict[str, Any]]:
     ]
     done = subprocess.run(command, env={**os.environ, **FILTERS}, stdout=subprocess.PIPE, text=True)
     if not done.stdout.strip():
-        sys.exit(f"the rehearsal ended with {done.returncode} and told nothing")
-    told: list[dict[str, Any]] = json.loads(done.stdout)
-    return told
+        sys.exit(f"the rehearsal ended with {done.returncode} and printed nothing")
+    runs: list[dict[str, Any]] = json.loads(done.stdout)
+    return runs
 
 
 def report(lake: str, runs: list[dict[str, Any]], minutes: float) -> str:

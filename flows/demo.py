@@ -11,7 +11,7 @@ import polars as pl
 from flows.day import DayReport, run_day
 from flows.models import DbtProject
 from flows.simulated_gateway import LINES, MESSAGES_PER_SECOND, GatewayOptions, gateway_process
-from flows.steps import StepContext, connect_broker
+from flows.steps import PipelineContext, connect_broker
 from ingest.calendar.sessions import NEW_YORK, Session, last_completed, session_on
 from ingest.contracts import Underlying
 from ingest.errors import UsageError
@@ -86,7 +86,9 @@ async def run_demo(
     async with gateway_process(settings, gateway):
         for day in days:
             universe = tuple(Underlying(symbol, group="demo") for symbol in day.symbols)
-            async with connect_broker(StepContext(settings, universe, "demo", chosen=True, project=project)) as broker:
+            async with connect_broker(
+                PipelineContext(settings, universe, "demo", chosen=True, project=project)
+            ) as broker:
                 report_step = partial(_report_step, on_step, day.session.trade_date)
                 reports.append(await run_day(broker, day.session, True, report_step))
     return reports

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from flows.steps import StepContext
+from flows.steps import PipelineContext
 from ingest.calendar.sessions import Session, Slot, next_session
 from ingest.open_interest.enrichment import due_at, is_missing, superseded_at
 from ingest.settings import Settings
@@ -38,13 +38,15 @@ class MissingItem:
         return f"{self.label}: {counted}, {'gone for good' if self.until is None else 'can still be had'}"
 
 
-def missing_items(context: StepContext, lake: Lake, session: Session, now: datetime) -> list[MissingItem]:
+def missing_items(context: PipelineContext, lake: Lake, session: Session, now: datetime) -> list[MissingItem]:
     """What is missing of `session` by `now` (UTC, pipeline time), in the order of repair. Empty for a whole day."""
     with reader(lake) as reads:
         return list(_found(context, lake, reads, session, now))
 
 
-def _found(context: StepContext, lake: Lake, reads: Reader, session: Session, now: datetime) -> Iterator[MissingItem]:
+def _found(
+    context: PipelineContext, lake: Lake, reads: Reader, session: Session, now: datetime
+) -> Iterator[MissingItem]:
     settings, day = context.settings, session.trade_date
     symbols = {underlying.symbol for underlying in context.universe}
     frozen = {row["conid"] for row in reads.contracts(day) if row["underlying"] in symbols}

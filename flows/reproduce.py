@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from flows.models import MODELLED, BuildPaths, DbtProject
-from flows.steps import StepContext, stage_seeds
+from flows.steps import PipelineContext, stage_seeds
 from ingest.errors import UsageError
 from ingest.settings import StateSettings
 from lake.catalog.as_of import changed, changes_of
@@ -85,7 +85,7 @@ class Reproduction:
         return all(table.equal for table in self.tables)
 
 
-def reproduce(context: StepContext, lake: Lake, day: date) -> Reproduction:
+def reproduce(context: PipelineContext, lake: Lake, day: date) -> Reproduction:
     """Rebuild `day` as its latest publication describes it, and compare.
 
     A day that was restated since it was built takes two builds: the day as of its own publication, and its adjusted

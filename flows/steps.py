@@ -44,8 +44,8 @@ WHOLE_UNIVERSE = "all"
 
 
 @dataclass(frozen=True, slots=True)
-class StepContext:
-    """What every step of a command shares: settings, the underlyings, who started it, and the dbt project.
+class PipelineContext:
+    """What every step of a command or a flow shares: settings, the underlyings, who started it, and the dbt project.
 
     `chosen` says that the underlyings are a choice (``--symbols``), and not the universe of the settings.
     """
@@ -57,7 +57,7 @@ class StepContext:
     project: DbtProject = field(default_factory=DbtProject, repr=False, compare=False)
 
     @classmethod
-    def prepare(cls, settings: Settings, symbols: Sequence[str] = (), trigger: Trigger = "manual") -> "StepContext":
+    def prepare(cls, settings: Settings, symbols: Sequence[str] = (), trigger: Trigger = "manual") -> "PipelineContext":
         """Read the universe file and choose `symbols` of it, all when there are none."""
         universe = choose(read_universe(settings.universe.file), symbols)
         return cls(settings, tuple(universe), trigger, chosen=bool(symbols))
@@ -85,7 +85,7 @@ class BrokerContext:
     `session` is the first gateway that answered; the `others` of ``ib.gateways`` share the batches of slots with it.
     """
 
-    context: StepContext
+    context: PipelineContext
     session: BrokerSession
     lake: Lake
     others: tuple[BrokerSession, ...] = ()
@@ -196,7 +196,7 @@ class BrokerContext:
         )
 
 
-def reuse_frozen(context: StepContext, trading_session: Session, clock: Clock, reason: str) -> Run:
+def reuse_frozen(context: PipelineContext, trading_session: Session, clock: Clock, reason: str) -> Run:
     """Freeze the last set for a session that no broker can be asked about, once it has to be frozen.
 
     Raises LakeMissing without a lake, UsageError when the session is over or not due yet.
@@ -228,7 +228,7 @@ def _check_discovery(trading_session: Session, now: datetime) -> None:
 
 
 @asynccontextmanager
-async def connect_broker(context: StepContext) -> AsyncIterator[BrokerContext]:
+async def connect_broker(context: PipelineContext) -> AsyncIterator[BrokerContext]:
     """Connect to the broker's gateways and open, or create, the lake of their origin.
 
     A gateway that cannot be reached is recorded, and the others do its work. Raises BrokerUnreachable when none can,
@@ -261,7 +261,9 @@ async def connect_broker(context: StepContext) -> AsyncIterator[BrokerContext]:
         yield BrokerContext(context, first, lake, tuple(sessions[1:]))
 
 
-def _record_unreachable(context: StepContext, lake: Lake, now: datetime, reasons: Sequence[BrokerUnreachable]) -> None:
+def _record_unreachable(
+    context: PipelineContext, lake: Lake, now: datetime, reasons: Sequence[BrokerUnreachable]
+) -> None:
     run = Run("connect", now.astimezone(NEW_YORK).date(), context.trigger, now)
     for reason in reasons:
         log.warning("gateway_unreachable", reason=str(reason))
@@ -282,7 +284,7 @@ class Rollup:
 
 
 async def rollup(
-    context: StepContext, lake: Lake, dates: Sequence[date], as_of: datetime, target: str | None = None
+    context: PipelineContext, lake: Lake, dates: Sequence[date], as_of: datetime, target: str | None = None
 ) -> Rollup:
     """Build and test the models of `dates`, then publish these dates and those that were restated.
 
@@ -324,7 +326,7 @@ def require_raw(lake: Lake, dates: Sequence[date]) -> None:
         )
 
 
-def stage_seeds(context: StepContext, lake: Lake, dates: Sequence[date]) -> None:
+def stage_seeds(context: PipelineContext, lake: Lake, dates: Sequence[date]) -> None:
     """Write the two files that dbt seeds: corporate actions, and the universe that `dates` are held to.
 
     That is the universe of the settings, unless every discovery of the dates was for chosen symbols only.

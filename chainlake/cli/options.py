@@ -13,7 +13,7 @@ import typer
 
 from chainlake.cli.terminal import show
 from flows.logs import configure
-from flows.steps import StepContext, trading_session
+from flows.steps import PipelineContext, trading_session
 from ingest.calendar.sessions import NEW_YORK, Session
 from ingest.errors import UsageError
 from ingest.settings import Settings, load
@@ -71,11 +71,11 @@ class GivenForBroker(Given):
     preset: PresetOption = None
     dry_run: DryRunOption = False
 
-    def step_context(self) -> StepContext:
+    def pipeline_context(self) -> PipelineContext:
         """Where the command works. A date that cannot be a session is refused before anything is connected."""
         if self.date != "today":
             session_from(self.date)
-        return StepContext.prepare(self.settings(), symbols_from(self.symbols))
+        return PipelineContext.prepare(self.settings(), symbols_from(self.symbols))
 
     def session(self, now: datetime | None = None) -> Session:
         """The session of ``--date``; today is that of the clock that shows `now`, by default the host's."""

@@ -16,7 +16,7 @@ from prefect.states import Completed
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
 from flows.logs import add_files
-from flows.steps import StepContext
+from flows.steps import PipelineContext
 from ingest.calendar.clock import Clock, ControlPort, HostClock, shown_at
 from ingest.calendar.sessions import NEW_YORK, Session, session_on
 from ingest.errors import BrokerUnreachable
@@ -33,7 +33,7 @@ LONGEST_WAIT_S = 30
 class ScheduledRun:
     """A flow run: where it works, the pipeline's clock, and the instant (UTC, pipeline time) it was scheduled for."""
 
-    context: StepContext
+    context: PipelineContext
     clock: Clock
     at: datetime
 
@@ -57,7 +57,7 @@ async def scheduled_run(
 ) -> ScheduledRun:
     """What the flow run that is going on is due for. Raises UsageError for wrong settings."""
     settings = load(config)
-    context = StepContext.prepare(settings, symbols or (), trigger)
+    context = PipelineContext.prepare(settings, symbols or (), trigger)
     add_files(context.state)
     clock = await pipeline_clock(settings)
     now = datetime.now(UTC)

@@ -111,8 +111,8 @@ def _slots(session: Session, facts: dict[tuple[str, int], SlotFacts], settings: 
     rows = []
     for slot in session.slots:
         rows.append((slot.label, *_slot_cells(facts["intraday", slot.slot_30m], settings, slot.sample_time <= now)))
-    due = session.at(settings.schedule.close_snapshot_at)
-    rows.append(("close view", *_slot_cells(facts["close", session.close_slot.slot_30m], settings, due <= now)))
+    close_at = session.at(settings.schedule.close_snapshot_at)
+    rows.append(("close view", *_slot_cells(facts["close", session.close_slot.slot_30m], settings, close_at <= now)))
     return table(
         (
             *("slot", "captured", "coverage", "worst underlying", "requests", "failed", "failures"),
@@ -122,9 +122,9 @@ def _slots(session: Session, facts: dict[tuple[str, int], SlotFacts], settings: 
     )
 
 
-def _slot_cells(facts: SlotFacts, settings: Settings, due: bool) -> tuple[str, ...]:
+def _slot_cells(facts: SlotFacts, settings: Settings, begun: bool) -> tuple[str, ...]:
     if not facts.runs and not facts.covered:
-        return ("**missing**" if due else "not due yet", *["–"] * 9)
+        return ("**missing**" if begun else "not due yet", *["–"] * 9)
     achieved, bound, worst = facts.contracts_per_second, facts.bound(settings), facts.worst_underlying
     return (
         number(facts.covered.total()),

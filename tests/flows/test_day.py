@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.day import DayReport, run_day
-from flows.steps import StepContext, connect_broker
+from flows.steps import PipelineContext, connect_broker
 from ingest.contracts import Underlying
 from ingest.settings import load
 from lake.reads import reader
@@ -30,7 +30,7 @@ async def test_a_day_goes_on_after_the_steps_that_lost_the_broker(tmp_path: Path
             discovery={"retries": 0},
             filters={"moneyness_pct": 0.04, "expiry_months_ahead": 1},
         )
-        context = StepContext(settings, (Underlying("AAPL"),), "manual", chosen=True)
+        context = PipelineContext(settings, (Underlying("AAPL"),), "manual", chosen=True)
         async with connect_broker(context) as broker:
             for fault in FAULTS:
                 assert broker.session.control is not None

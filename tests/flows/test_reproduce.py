@@ -22,7 +22,7 @@ from flows.maintenance import MaintenanceContext, run_retention
 from flows.models import MODELLED
 from flows.publication import BuildOutcome, publish
 from flows.reproduce import reproduce
-from flows.steps import StepContext, stage_seeds
+from flows.steps import PipelineContext, stage_seeds
 from ingest.calendar.sessions import new_york
 from ingest.errors import UsageError
 from ingest.settings import LakeSettings, load
@@ -52,7 +52,7 @@ class Published:
     """The lake, and where its commands work."""
 
     lake: Lake
-    context: StepContext
+    context: PipelineContext
     folder: Path
 
     def roll_up(self, day: date | None, as_of: datetime) -> None:
@@ -92,7 +92,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
         universe={"file": seeds / "universe.csv"},
         reference={"corporate_actions": seeds / "corporate_actions.csv"},
     )
-    found = Published(Lake.create(folder / "lake", "simulated", CREATED), StepContext.prepare(settings), folder)
+    found = Published(Lake.create(folder / "lake", "simulated", CREATED), PipelineContext.prepare(settings), folder)
     day = record(found.lake, DAY)
     found.roll_up(DAY, BUILT)
     day.write("raw/open_interest", [day.open_interest(row, 10) for row in CONTRACTS[:2]])

@@ -13,7 +13,7 @@ import pytest
 from chainlake.cli import main
 from chainlake.ops.simulation import plan_of, run_plan, with_last_morning
 from flows.simulated_gateway import free_port
-from flows.steps import StepContext, connect_broker
+from flows.steps import PipelineContext, connect_broker
 from ingest.errors import UsageError
 from ingest.settings import load
 from tests.commands import SMALL, Chainlake
@@ -132,7 +132,7 @@ async def test_a_gateway_whose_clock_cannot_be_stepped_is_refused(tmp_path: Path
 
     async with storm.gateway(control_port=None, speed=1) as gateway:
         settings = load(lake={"root": str(tmp_path / "lake")}, ib={"port": gateway.port})
-        async with connect_broker(StepContext.prepare(settings, ["AAPL"])) as broker:
+        async with connect_broker(PipelineContext.prepare(settings, ["AAPL"])) as broker:
             with pytest.raises(UsageError, match="control port"):
                 await run_plan(broker, plan_of(date(2026, 11, 20), 1, settings)[date(2026, 11, 20)])
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chainlake.cli.options import GivenForBroker
-from flows.steps import BrokerContext, StepContext, connect_broker
+from flows.steps import BrokerContext, PipelineContext, connect_broker
 from ingest.capacity.probe_result import ProbeResult, store
 from ingest.capture.fleet import Gateway, cut
 from ingest.capture.modes import Holding
@@ -167,7 +167,7 @@ async def test_both_gateways_take_batches_in_order_within_their_own_limits(
     gateways: tuple[SimulatedGateway, SimulatedGateway], tmp_path: Path
 ) -> None:
     settings = settings_for(tmp_path, *gateways)
-    async with connect_broker(StepContext(settings, UNIVERSE, "manual")) as broker:
+    async with connect_broker(PipelineContext(settings, UNIVERSE, "manual")) as broker:
         frozen = freeze(broker, gateways[1])
         seen = OnceCaptured("", 1)
         runs = await broker.snapshot(storm.DAY, storm.DAY.slots[0], observer=seen)
@@ -196,7 +196,7 @@ async def test_a_gateway_lost_in_the_middle_hands_its_batch_over_and_no_contract
     gateways: tuple[SimulatedGateway, SimulatedGateway], tmp_path: Path, down_s: float, reconnect_s: float
 ) -> None:
     settings = settings_for(tmp_path, *gateways, reconnect_s=reconnect_s, handover_s=0.6)
-    async with connect_broker(StepContext(settings, UNIVERSE, "manual")) as broker:
+    async with connect_broker(PipelineContext(settings, UNIVERSE, "manual")) as broker:
         frozen = freeze(broker, gateways[1])
         seen = OnceCaptured("01-AAPL", 25)
         task = asyncio.create_task(broker.snapshot(storm.DAY, storm.DAY.slots[0], observer=seen))
@@ -237,7 +237,7 @@ async def test_with_every_gateway_lost_the_slot_keeps_what_it_has_and_says_so(
     gateways: tuple[SimulatedGateway, SimulatedGateway], tmp_path: Path
 ) -> None:
     settings = settings_for(tmp_path, *gateways, reconnect_s=0.5)
-    async with connect_broker(StepContext(settings, UNIVERSE, "manual")) as broker:
+    async with connect_broker(PipelineContext(settings, UNIVERSE, "manual")) as broker:
         frozen = freeze(broker, gateways[1])
         seen = OnceCaptured("02-MSFT", 10)
         task = asyncio.create_task(broker.snapshot(storm.DAY, storm.DAY.slots[0], observer=seen))
@@ -258,7 +258,7 @@ async def test_a_gateway_that_cannot_be_reached_is_on_record_and_the_step_goes_o
     gateways: tuple[SimulatedGateway, SimulatedGateway], tmp_path: Path
 ) -> None:
     settings = settings_for(tmp_path, gateways[1], ports=(1,))
-    async with connect_broker(StepContext(settings, UNIVERSE[:1], "manual")) as broker:
+    async with connect_broker(PipelineContext(settings, UNIVERSE[:1], "manual")) as broker:
         assert (broker.session.settings.port, broker.others) == (gateways[1].port, ())
         frozen = freeze(broker, gateways[1])
         await broker.snapshot(storm.DAY, storm.DAY.slots[0])
@@ -267,7 +267,7 @@ async def test_a_gateway_that_cannot_be_reached_is_on_record_and_the_step_goes_o
         assert "127.0.0.1:1 refused" in error["message"]
     nowhere = settings.model_copy(update={"ib": load(ib={"gateways": ["127.0.0.1:1", "127.0.0.1:2"]}).ib})
     with pytest.raises(BrokerUnreachable, match=r"127.0.0.1:1 refused.*; .*127.0.0.1:2 refused"):
-        async with connect_broker(StepContext(nowhere, UNIVERSE, "manual")):
+        async with connect_broker(PipelineContext(nowhere, UNIVERSE, "manual")):
             pass
 
 
@@ -284,7 +284,7 @@ async def test_gateways_of_two_kinds_are_refused_by_name(tmp_path: Path) -> None
     async with storm.gateway() as simulated, SimulatedGateway(options) as paper:
         settings = settings_for(tmp_path, simulated, paper)
         with pytest.raises(UsageError, match=rf"{simulated.port} is simulated and .*{paper.port} is ibkr-paper"):
-            async with connect_broker(StepContext(settings, UNIVERSE, "manual")):
+            async with connect_broker(PipelineContext(settings, UNIVERSE, "manual")):
                 pass
         assert not (tmp_path / "lake").exists()
 
@@ -306,7 +306,7 @@ async def test_auto_asks_each_gateway_as_its_own_probe_says(
         address = f"127.0.0.1:{gateway.port}"
         store(measured.model_copy(update={"gateway": address, "snapshot_hold_ms": snapshot_ms}), tmp_path / "state")
     universe = tuple(replace(underlying, group=underlying.symbol) for underlying in UNIVERSE[:2])
-    async with connect_broker(StepContext(settings, universe, "manual")) as broker:
+    async with connect_broker(PipelineContext(settings, universe, "manual")) as broker:
         assert broker._gateway(broker.session) == Gateway(broker.session, Holding(1.0, 0.1))
         freeze(broker, gateways[1])
         await broker.session.step_clock(storm.DAY.slots[1].sample_time)

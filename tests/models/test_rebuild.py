@@ -12,7 +12,7 @@ import pytest
 from flows.clock_evidence import ClockRefused
 from flows.maintenance import MaintenanceContext, run_retention
 from flows.models import MODELLED, BuildResult
-from flows.steps import RawRetired, Rollup, StepContext, require_raw, rollup
+from flows.steps import PipelineContext, RawRetired, Rollup, require_raw, rollup
 from ingest.calendar.sessions import UTC
 from ingest.settings import Settings, load
 from lake.reads import reader
@@ -131,7 +131,7 @@ class FailedDays:
     files: dict[tuple[str, date], set[str]]
 
     def roll_up(self, *days: date, hours: int = 1) -> Rollup:
-        context = StepContext.prepare(self.settings)
+        context = PipelineContext.prepare(self.settings)
         return asyncio.run(rollup(context, self.lake.lake, days, PUBLISHED_AT + timedelta(hours=hours)))
 
     def verdicts(self, day: date) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from flows.steps import StepContext, connect_broker
+from flows.steps import PipelineContext, connect_broker
 from ingest.calendar.sessions import session_on
 from ingest.contracts import Underlying
 from ingest.settings import load
@@ -87,7 +87,7 @@ async def test_the_default_filters_freeze_what_a_count_on_the_file_gives(shared_
             lake={"root": str(tmp_path / "lake")},
             state={"dir": str(tmp_path / "state")},
         )
-        async with connect_broker(StepContext(settings, (Underlying("GOOG"),), "manual", chosen=True)) as broker:
+        async with connect_broker(PipelineContext(settings, (Underlying("GOOG"),), "manual", chosen=True)) as broker:
             run = await broker.discover(session)
     assert (run.captured, run.failed) == (expected, 0) == (896, 0)
 

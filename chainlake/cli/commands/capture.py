@@ -11,7 +11,7 @@ from chainlake.cli.terminal import show
 from chainlake.cli.terminal.progress import count_progress, slot_progress, status
 from chainlake.cli.terminal.results import day_report, run_report
 from flows.day import DayReport, run_day, simulated
-from flows.steps import BrokerContext, RawRetired, StepContext, choose_slot, connect_broker, reuse_frozen, rollup
+from flows.steps import BrokerContext, PipelineContext, RawRetired, choose_slot, connect_broker, reuse_frozen, rollup
 from ingest.calendar.clock import HostClock
 from ingest.calendar.sessions import Session, previous_session
 from ingest.discovery.discover import Discovered, Mode
@@ -47,7 +47,7 @@ def discover(
     if prewarm and refresh:
         raise UsageError("--prewarm comes before the set is frozen, --refresh after it: give one of them")
     mode: Mode = "prewarm" if prewarm else "refresh" if refresh else "freeze"
-    context = given.step_context()
+    context = given.pipeline_context()
     if given.dry_run:
         what = {
             "freeze": "freeze the contracts of {} underlyings into {}",
@@ -76,7 +76,7 @@ def _found(found: Discovered) -> str:
     return f"{found.number} of {found.of} underlyings, {found.symbol}: {found.contracts:,} contracts{asked}"
 
 
-def _reuse_frozen(context: StepContext, given: o.GivenForBroker, lost: BrokerUnreachable) -> None:
+def _reuse_frozen(context: PipelineContext, given: o.GivenForBroker, lost: BrokerUnreachable) -> None:
     """Freeze the last set, flagged discovery_stale, so that the day's slots have contracts once the broker is back."""
     try:
         run = reuse_frozen(context, given.session(), HostClock(), "the broker cannot be reached")
@@ -93,7 +93,7 @@ def snapshot(
     slot: Annotated[str, typer.Option("--slot", help="HH:MM New York, a number, now, or missed.")] = "now",
 ) -> None:
     """Capture a slot: what it has no good row of yet."""
-    context = given.step_context()
+    context = given.pipeline_context()
     if given.date != "today" and slot not in ("now", "missed"):
         choose_slot(given.session(), slot, datetime.now(UTC))
     if given.dry_run:
@@ -115,7 +115,7 @@ def snapshot(
 @o.command
 def close_snapshot(given: o.GivenForBroker) -> None:
     """Capture the quotes that stand after the close."""
-    context = given.step_context()
+    context = given.pipeline_context()
     if given.dry_run:
         _print_frozen(context, given)
         return
@@ -140,7 +140,7 @@ def enrichment(
     A second run asks only for what is missing. The session before it is closed: what it still lacks is taken from this
     date's snapshots, or given up.
     """
-    context = given.step_context()
+    context = given.pipeline_context()
     if given.dry_run:
         _print_frozen(context, given)
         return
@@ -165,7 +165,7 @@ def enrichment(
     _finish(_with_broker(context, steps), "enrichment", given)
 
 
-def _missing_interest(context: StepContext, session: Session) -> bool:
+def _missing_interest(context: PipelineContext, session: Session) -> bool:
     lake, before = Lake.open(context.settings.lake.root), previous_session(session.trade_date)
     return any(is_missing(lake, day, context.universe) for day in (before.trade_date, session.trade_date))
 
@@ -182,7 +182,7 @@ def run_day_command(
     ] = None,
 ) -> None:
     """Run every step of a day against one gateway; one that loses the broker is reported, and the day goes on."""
-    context = given.step_context()
+    context = given.pipeline_context()
     if given.dry_run:
         session = given.session()
         labels = ", ".join(slot.label for slot in session.slots)
@@ -201,7 +201,7 @@ def run_day_command(
         raise typer.Exit(1)
 
 
-def _with_broker(context: StepContext, steps: Callable[[BrokerContext], Awaitable[T]]) -> T:
+def _with_broker(context: PipelineContext, steps: Callable[[BrokerContext], Awaitable[T]]) -> T:
     async def connected() -> T:
         async with connect_broker(context) as broker:
             return await steps(broker)
@@ -215,7 +215,7 @@ def _finish(runs: list[Run], title: str, given: o.GivenForBroker) -> None:
         raise typer.Exit(1)
 
 
-def _print_frozen(context: StepContext, given: o.GivenForBroker) -> None:
+def _print_frozen(context: PipelineContext, given: o.GivenForBroker) -> None:
     session = given.session()
     symbols = {underlying.symbol for underlying in context.universe}
     with reader(Lake.open(context.settings.lake.root)) as reads:

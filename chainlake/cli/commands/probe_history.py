@@ -33,7 +33,7 @@ def probe_history_command(
     ] = 4,
 ) -> None:
     """Ask which historical bars IB gives for a few contracts of the last Friday's set. Stores nothing."""
-    context = given.step_context()
+    context = given.pipeline_context()
     lake = Lake.open(context.settings.lake.root)
     if given.dry_run:
         show.line(f"would ask {len(QUESTIONS)} questions about each of {contracts} contracts, and store nothing")

@@ -16,7 +16,7 @@ from chainlake.ops.monitoring.selfcheck import Selfcheck, selfcheck
 from chainlake.ops.simulation import Done, plan_of, run_plan, with_last_morning
 from flows.demo import SYMBOLS, demo_settings
 from flows.simulated_gateway import GatewayOptions, gateway_process
-from flows.steps import StepContext, connect_broker
+from flows.steps import PipelineContext, connect_broker
 from flows.timetable import Planned
 from ingest.calendar.sessions import NEW_YORK, session_on, sessions_between
 from ingest.errors import UsageError
@@ -94,7 +94,7 @@ async def _simulate(
 async def _executed(
     settings: Settings, symbols: Sequence[str], planned: Sequence[Planned], update: Any
 ) -> tuple[list[Done], list[Selfcheck]]:
-    context = StepContext.prepare(settings, symbols, "schedule")
+    context = PipelineContext.prepare(settings, symbols, "schedule")
     async with connect_broker(context) as broker:
         done = await run_plan(broker, planned, update)
         now = broker.session.clock.now()

@@ -17,7 +17,7 @@ from chainlake.cli.terminal.results import reproduction_report, rollup_report
 from flows.clock_evidence import newest_recording, require_evidence
 from flows.lake_frames import ask_for_user, daily_metrics
 from flows.reproduce import reproduce
-from flows.steps import StepContext, require_raw, rollup
+from flows.steps import PipelineContext, require_raw, rollup
 from ingest.errors import UsageError
 from ingest.settings import PROJECT
 from lake.catalog.as_of import ON_MARKET_CLOCK, last_instant
@@ -57,7 +57,7 @@ def roll_up(
     cannot be built again: it keeps its tables and its verdict (exit 2).
     """
     settings = given.settings()
-    context = StepContext.prepare(settings)
+    context = PipelineContext.prepare(settings)
     store = Lake.open(settings.lake.root)
     days = [] if restate else [_stored_date(store, date)]
     with reader(store) as reads:
@@ -86,7 +86,7 @@ def reproduce_(given: o.Given, date: o.StoredDateOption = "latest") -> None:
     Nothing in the lake changes.
     """
     settings = given.settings()
-    context = StepContext.prepare(settings)
+    context = PipelineContext.prepare(settings)
     store = Lake.open(settings.lake.root)
     day = _stored_date(store, date)
     with status(f"rebuilding {day}"):

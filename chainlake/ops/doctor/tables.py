@@ -77,9 +77,9 @@ def _published(settings: Settings, lake: Lake, now: datetime) -> Iterator[Check]
         return
     last = rows[0]
     found = f"{last['trade_date']}, {last['status']}"
-    due = last_reported(now, settings)
-    if lake.origin.startswith("ibkr") and last["trade_date"] < due:
-        yield warn("published", f"{found}; {due} is not", f"chainlake rollup --date {due}")
+    expected = last_reported(now, settings)
+    if lake.origin.startswith("ibkr") and last["trade_date"] < expected:
+        yield warn("published", f"{found}; {expected} is not", f"chainlake rollup --date {expected}")
     elif last["status"] == "failed":
         yield warn("published", found, f"chainlake qa --date {last['trade_date']}")
     else:

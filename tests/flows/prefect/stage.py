@@ -26,7 +26,7 @@ from flows.prefect.deployments import POOL
 from flows.prefect_environment import prefect_environment
 from flows.repair import MissingItem, missing_items
 from flows.simulated_gateway import free_port, listening
-from flows.steps import StepContext, connect_broker
+from flows.steps import PipelineContext, connect_broker
 from ingest.calendar.clock import ControlPort
 from ingest.calendar.sessions import Session, Slot, session_on
 from ingest.settings import load
@@ -181,7 +181,7 @@ class Stage:
         assert session is not None
         await self.control.call({"op": "speed", "speed": 0})
         await self.control.step(session.slots[0].sample_time - timedelta(minutes=5))
-        async with connect_broker(StepContext.prepare(load())) as broker:
+        async with connect_broker(PipelineContext.prepare(load())) as broker:
             assert (await broker.discover(session)).status == "ok"
         return session
 
@@ -207,7 +207,7 @@ class Stage:
     async def missing_items(self, session: Session) -> list[MissingItem]:
         """What a session lacks as of the market's clock."""
         now = (await self.control.read_clock()).now()
-        return missing_items(StepContext.prepare(load()), self.lake, session, now)
+        return missing_items(PipelineContext.prepare(load()), self.lake, session, now)
 
     # -- runs ----------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from chainlake.ops.incidents.incidents import open_incidents
 from flows.prefect.bootstrap import BEGINS_WITHIN, bootstrap
 from flows.prefect.deployments import at_instants, deploy, deployments
 from flows.prefect.rehearsal import runs_between
-from flows.steps import StepContext, rollup
+from flows.steps import PipelineContext, rollup
 from ingest.calendar.sessions import Session, Slot
 from ingest.settings import load
 from tests.flows.prefect.conftest import until
@@ -258,7 +258,7 @@ async def test_what_was_captured_among_the_kills_rolls_up_and_nothing_is_doubled
     """The last of these tests: all of their dates at once."""
     days = [day for (day,) in stage.ask("select distinct trade_date from raw.option_quotes order by trade_date")]
     assert days
-    result = await rollup(StepContext.prepare(load()), stage.lake, days, datetime(2025, 12, 1, tzinfo=UTC))
+    result = await rollup(PipelineContext.prepare(load()), stage.lake, days, datetime(2025, 12, 1, tzinfo=UTC))
     # Most slots were never asked for, and no close view or open interest: that fails, and nothing else does.
     holes = {"slot_coverage_holds", "missing_slots_holds", "fallback_holds", "oi_filled_holds"}
     assert {failure.name for failure in result.build.failures} <= holes

@@ -17,7 +17,7 @@ from chainlake.ops.incidents.alerts import Channel
 from flows.prefect_environment import API_URL, prefect_environment
 from flows.repair import missing_items
 from flows.simulated_gateway import free_port
-from flows.steps import StepContext
+from flows.steps import PipelineContext
 from flows.timetable import plan
 from ingest.errors import UsageError
 from ingest.universe import choose, read_universe, write_universe
@@ -80,7 +80,7 @@ def missing(given: o.Given, date: o.DateOption = "today") -> None:
     """Say what is missing of a day, and what can still be had (the flow `repair` captures that). Exits 1 if any."""
     settings = given.settings()
     session = o.session_from(date)
-    found = missing_items(StepContext.prepare(settings), Lake.open(settings.lake.root), session, datetime.now(UTC))
+    found = missing_items(PipelineContext.prepare(settings), Lake.open(settings.lake.root), session, datetime.now(UTC))
     rows = [{"what": each.label, "contracts": each.missing, "until": each.until, "gone": each.gone} for each in found]
 
     def print_text() -> None:
