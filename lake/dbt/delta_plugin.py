@@ -45,7 +45,7 @@ class Plugin(BasePlugin):
         """
         self._connection: duckdb.DuckDBPyConnection | None = None
         if self.creds is not None:
-            with _told_by_dbt():
+            with _as_dbt_error():
                 home = Path(plugin_config.get("home", "."))
                 self.creds.external_root = storage.absolute(lake_root(plugin_config.get("root"), home))
 
@@ -62,7 +62,7 @@ class Plugin(BasePlugin):
         """
         load_delta(conn)
         if self.creds is not None:
-            with _told_by_dbt():
+            with _as_dbt_error():
                 storage.require_reachable(self.creds.external_root)
                 open_root(conn, self.creds.external_root)
         self._connection = conn
@@ -111,7 +111,7 @@ def _require_free(path: str) -> None:
 
 
 @contextmanager
-def _told_by_dbt() -> Iterator[None]:
+def _as_dbt_error() -> Iterator[None]:
     """dbt shows the text of its own errors, and a traceback of all others."""
     try:
         yield

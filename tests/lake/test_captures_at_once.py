@@ -48,7 +48,7 @@ processes = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Desk:
     """One process's lake, gateway and symbols."""
 
     root: str
@@ -77,25 +77,25 @@ class AllAtOnce(Unobserved):
         self._beginning.wait(PATIENCE_S)
 
 
-def take_day(share: Share, together: Barrier, beginning: Barrier) -> None:
+def take_day(desk: Desk, together: Barrier, beginning: Barrier) -> None:
     try:
-        asyncio.run(_take_day(share, together, AllAtOnce(beginning)))
+        asyncio.run(_take_day(desk, together, AllAtOnce(beginning)))
     except BaseException:
         together.abort()
         beginning.abort()
         raise
 
 
-async def _take_day(share: Share, together: Barrier, observer: AllAtOnce) -> None:
-    settings, universe = share.settings, [Underlying(symbol) for symbol in share.symbols]
-    lake = Lake.open(share.root)
+async def _take_day(desk: Desk, together: Barrier, observer: AllAtOnce) -> None:
+    settings, universe = desk.settings, [Underlying(symbol) for symbol in desk.symbols]
+    lake = Lake.open(desk.root)
     async with BrokerSession.connect(settings.ib) as session:
 
         async def slot(number: int, view: Any) -> None:
             await capture_slot(lake, session, DAY, DAY.slots[number], view, universe, settings, "manual", observer)
 
         steps = (
-            lambda: discover(lake, session, DAY, universe, ",".join(share.symbols), settings, "manual"),
+            lambda: discover(lake, session, DAY, universe, ",".join(desk.symbols), settings, "manual"),
             lambda: slot(0, "intraday"),
             lambda: slot(-1, "close"),
             lambda: enrich(lake, session, DAY, universe, settings, "manual"),
@@ -116,8 +116,8 @@ async def captured_at_once(root: str, folder: Path, symbols: Sequence[tuple[str,
     options = GatewayOptions(port=0, control_port=0, lines=60, messages_per_second=400, **market)
     async with SimulatedGateway(options) as gateway:
         together, beginning = processes.Barrier(len(symbols) + 1), processes.Barrier(len(symbols))
-        shares = [Share(root, gateway.port, each, folder / "state") for each in symbols]
-        working = [processes.Process(target=take_day, args=(share, together, beginning)) for share in shares]
+        desks = [Desk(root, gateway.port, each, folder / "state") for each in symbols]
+        working = [processes.Process(target=take_day, args=(desk, together, beginning)) for desk in desks]
         for process in working:
             process.start()
         for instant in INSTANTS:

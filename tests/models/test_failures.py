@@ -1,5 +1,6 @@
 """What a user sees when the models cannot be built: one line that says what, where, and where the log is."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -108,3 +109,16 @@ def another_build(lake: SmallLake) -> Iterator[None]:
 def test_two_processes_do_not_build_at_once(lake: SmallLake, another_build: None) -> None:
     with pytest.raises(ModelError, match="another process is building"):
         lake.build([DAY])
+
+
+def test_the_paths_of_a_build_win_over_the_environment_and_leave_it_alone(
+    lake: SmallLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake.reference(["AAPL"])
+    for name in ("CHAINLAKE_LAKE__ROOT", "CHAINLAKE_SEEDS", "CHAINLAKE_DBT_DATABASE"):
+        monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
+    before = dict(os.environ)
+    built = lake.build([DAY])
+    assert (built.dates, lake.one("select count(*) from clean.daily_clean")) == ((DAY,), 1)
+    assert dict(os.environ) == before
+    assert not (tmp_path / "elsewhere").exists()
