@@ -10,7 +10,7 @@ import polars as pl
 
 from flows.day import DayReport, run_day
 from flows.models import DbtProject
-from flows.simulated_gateway import LINES, MESSAGES_PER_SECOND, GatewayOptions, gateway_process
+from flows.simulated_gateway import LINES, MESSAGES_PER_SECOND, GatewayCommand, gateway_process
 from flows.steps import PipelineContext, connect_broker
 from ingest.calendar.sessions import NEW_YORK, Session, last_completed, session_on
 from ingest.contracts import Underlying
@@ -80,7 +80,7 @@ async def run_demo(
     """Run the last completed session of three underlyings, or the days of `files`, in a gateway of its own."""
     days = recorded_days(files) if files else [RecordedDay(last_completed(now), SYMBOLS)]
     recorded = sorted({symbol for day in days for symbol in day.symbols})
-    gateway = GatewayOptions(recorded, days[0].session.at(settings.schedule.freeze_at), files)
+    gateway = GatewayCommand(recorded, days[0].session.at(settings.schedule.freeze_at), files)
     settings = demo_settings(settings, gateway.port, all_contracts)
     reports, project = [], DbtProject()
     async with gateway_process(settings, gateway):

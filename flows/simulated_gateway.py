@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,18 +22,25 @@ LATENCY_MS = "20-60"
 START_TIMEOUT_S = 60
 
 
+def free_port() -> int:
+    """A port of loopback that is free now."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @dataclass(frozen=True, slots=True)
-class GatewayOptions:
-    """A simulated gateway: its clock stands at `start`; it replays `files`, or makes a market of `symbols`."""
+class GatewayCommand:
+    """How a simulated gateway starts: its clock stands at `start`; it replays `files`, or makes a market."""
 
     symbols: Sequence[str]
     start: datetime
     files: Sequence[Path] = ()
-    port: int = field(default_factory=lambda: free_port())
-    control_port: int = field(default_factory=lambda: free_port())
+    port: int = field(default_factory=free_port)
+    control_port: int = field(default_factory=free_port)
 
     @property
-    def command(self) -> list[str]:
+    def arguments(self) -> list[str]:
         """The arguments of Python that start it."""
         replay = [argument for file in self.files for argument in ("--replay", str(file))]
         return [
@@ -46,15 +53,18 @@ class GatewayOptions:
 
 @asynccontextmanager
 async def gateway_process(
-    settings: Settings, options: GatewayOptions, log_name: str = "demo_gateway"
+    settings: Settings,
+    command: GatewayCommand,
+    log_name: str = "demo_gateway",
+    variables: Mapping[str, str] | None = None,
 ) -> AsyncIterator[None]:
     """A simulated gateway in a process of its own, as a user would start it; it ends with the block.
 
-    Raises BrokerUnreachable when it does not start.
+    `variables` are added to its environment. Raises BrokerUnreachable when it does not start.
     """
     log = Path(settings.state.dir) / "run_logs" / f"{log_name}.log"
-    async with child(*options.command, log=log) as process:
-        await listening(options.port, process, log)
+    async with child(*command.arguments, log=log, variables=variables) as process:
+        await listening(command.port, process, log)
         yield
 
 
@@ -70,10 +80,3 @@ async def listening(port: int, process: "subprocess.Popen[Any]", log: Path) -> N
             return
         await asyncio.sleep(0.1)
     raise BrokerUnreachable(f"the simulated gateway did not start within {START_TIMEOUT_S} s: see {log}")
-
-
-def free_port() -> int:
-    """A port of loopback that is free now."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -29,7 +29,7 @@ from flows.prefect.deployments import POOL, Deployment, at_instants, deploy, dep
 from flows.prefect.service import server
 from flows.prefect_environment import prefect_environment
 from flows.processes import child
-from flows.simulated_gateway import LINES, MESSAGES_PER_SECOND, GatewayOptions, gateway_process
+from flows.simulated_gateway import LINES, MESSAGES_PER_SECOND, GatewayCommand, gateway_process
 from ingest.calendar.clock import ControlPort
 from ingest.calendar.sessions import NEW_YORK, new_york
 from ingest.errors import ChainlakeError
@@ -201,14 +201,14 @@ async def rehearsal_services(settings: Settings, rehearsal: Rehearsal, api_url: 
     PREFECT_API_URL was `api_url` before Prefect was imported.
     """
     start = new_york(rehearsal.days[0], settings.schedule.enrichment_at) - timedelta(minutes=30)
-    gateway = GatewayOptions(rehearsal.symbols, start)
+    gateway = GatewayCommand(rehearsal.symbols, start)
     context = RehearsalContext(gateway.port, gateway.control_port, api_url, rehearsal.speed)
     logs = Path(settings.state.dir) / "run_logs"
     variables = environment(settings, context)
     if rehearsal.config:
         variables["CHAINLAKE_CONFIG"] = str(rehearsal.config.resolve())
     async with (
-        gateway_process(settings, gateway, log_name="rehearsal_gateway"),
+        gateway_process(settings, gateway, "rehearsal_gateway", variables),
         server(context.api_url, logs / "rehearsal_server.log", variables),
     ):
         await bootstrap(settings, Channel.from_environment())

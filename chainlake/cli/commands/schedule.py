@@ -15,7 +15,7 @@ from chainlake.cli.terminal.progress import status
 from chainlake.ops.monitoring.selfcheck import Selfcheck, selfcheck
 from chainlake.ops.simulation import Done, plan_of, run_plan, with_last_morning
 from flows.demo import SYMBOLS, demo_settings
-from flows.simulated_gateway import GatewayOptions, gateway_process
+from flows.simulated_gateway import GatewayCommand, gateway_process
 from flows.steps import PipelineContext, connect_broker
 from flows.timetable import Planned
 from ingest.calendar.sessions import NEW_YORK, session_on, sessions_between
@@ -85,7 +85,7 @@ async def _simulate(
 ) -> tuple[list[Done], list[Selfcheck]]:
     if not own:
         return await _executed(settings, symbols, planned, update)
-    gateway = GatewayOptions(symbols, planned[0].at)
+    gateway = GatewayCommand(symbols, planned[0].at)
     settings = demo_settings(settings, gateway.port, all_contracts=False)
     async with gateway_process(settings, gateway):
         return await _executed(settings, symbols, planned, update)

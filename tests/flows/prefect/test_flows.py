@@ -172,6 +172,7 @@ async def test_a_flow_that_fails_opens_one_incident_and_alerts_once(
 ) -> None:
     await market.stand_at("09:25")
     await discover_flow()
+    await market.stand_at("10:00")
     monkeypatch.setenv("CHAINLAKE_ALERT_URLS", listener.url)
     monkeypatch.setenv("CHAINLAKE_REFERENCE__CORPORATE_ACTIONS", str(tmp_path / "nowhere.csv"))
     for _ in range(2):
