@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from flows.models import build
+from flows.models import BuildPaths, DbtProject
 from ingest.broker import BrokerSession
 from ingest.calendar.sessions import Session, next_session, session_on
 from ingest.capture.fleet import Unobserved
@@ -181,7 +181,8 @@ async def test_captures_at_once_leave_every_row_once_in_clean(
     lake = await captured_at_once(root, tmp_path, symbols)
     assert_nothing_is_lost_and_runs_are_true(lake, count)
     seeds = write_seeds(tmp_path / "config", ("AAPL", "MSFT"))
-    await asyncio.to_thread(build, root, [DAY.trade_date], seeds=seeds, state=tmp_path / "state", as_of=LATER)
+    paths = BuildPaths(root, seeds, tmp_path / "state")
+    await asyncio.to_thread(DbtProject().build, paths, [DAY.trade_date], as_of=LATER)
     frozen = {row["conid"] for row in rows(lake, "raw/contracts")}
     first = f"sample_time = timestamptz '{DAY.slots[0].sample_time}'"
     assert Counter(row["conid"] for row in rows(lake, "clean/intraday", first)) == dict.fromkeys(frozen, 1)
