@@ -22,11 +22,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import cast
 
+from tws_simulator.connections.outages import apply_faults, end
 from tws_simulator.connections.state import GatewayState
 from tws_simulator.errors import GatewayError
 from tws_simulator.faults import parse_fault
 from tws_simulator.faults.engine import LiveFault
-from tws_simulator.faults.outages import end, keep_up
 
 _LONGEST_LINE = 1 << 16
 _YEARS = range(1900, 3000)
@@ -107,7 +107,7 @@ def _perform(state: GatewayState, request: Mapping[str, object]) -> dict[str, ob
         clock.set_speed(speed)
     elif operation == "fault":
         fault = state.faults.add(parse_fault(request.get("fault")))
-        keep_up(state, clock.now())
+        apply_faults(state, clock.now())
         state.changed.set()
         return {"number": fault.number}
     elif operation == "clear":

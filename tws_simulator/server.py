@@ -9,6 +9,7 @@ from typing import Self
 import structlog
 
 from tws_simulator.clock import MarketClock
+from tws_simulator.connections import outages
 from tws_simulator.connections.connection import ClientConnection
 from tws_simulator.connections.limits import MarketDataLines
 from tws_simulator.connections.listener import Listener
@@ -16,7 +17,7 @@ from tws_simulator.connections.state import GatewayState, GatewayStats
 from tws_simulator.connections.timers import Timers
 from tws_simulator.control import ControlConnection
 from tws_simulator.errors import GatewayError
-from tws_simulator.faults import Faults, Scenario, load_scenario, outages
+from tws_simulator.faults import Faults, Scenario, load_scenario
 from tws_simulator.history.pacing import HistoryLimits, HistoryPacing
 from tws_simulator.market import Market
 from tws_simulator.options import GatewayOptions
@@ -164,7 +165,7 @@ class SimulatedGateway:
             moved = state.changed.is_set() or self.clock.speed > 0
             state.changed.clear()
             now = self.clock.now()
-            if not (outages.keep_up(state, now) or moved):
+            if not (outages.apply_faults(state, now) or moved):
                 continue
             for connection in list(state.connections):
                 try:

@@ -11,10 +11,10 @@ from typing import cast
 
 import structlog
 
+from tws_simulator.connections import outages
 from tws_simulator.connections.limits import MOST_CLIENTS, MessageBudget
 from tws_simulator.connections.state import GatewayState
 from tws_simulator.connections.subscriptions import Delivery, Subscription
-from tws_simulator.faults import outages
 from tws_simulator.history.queries import HistoryQueries
 from tws_simulator.market import LIVE
 from tws_simulator.protocol import codes

@@ -1,21 +1,21 @@
-"""What all connections of one gateway share."""
+"""What all connections of one gateway share, and what a connection offers to those that answer its requests."""
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import datetime
 from random import Random
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tws_simulator.connections.limits import MarketDataLines
 from tws_simulator.connections.listener import Listener
+from tws_simulator.connections.subscriptions import Delivery, Subscription
 from tws_simulator.connections.timers import Timers
 from tws_simulator.faults import Faults
 from tws_simulator.history.pacing import HistoryLimits
+from tws_simulator.history.queries import HistoryQueries
 from tws_simulator.market import Market
 from tws_simulator.options import GatewayOptions
-
-if TYPE_CHECKING:
-    from tws_simulator.connections.connection import ClientConnection
-    from tws_simulator.control import ControlConnection
+from tws_simulator.protocol.messages import Encoder
 
 
 @dataclass(slots=True)
@@ -42,11 +42,61 @@ class GatewayState:
     faults: Faults
     history: HistoryLimits
     stats: GatewayStats = field(default_factory=GatewayStats)
-    clients: dict[int, "ClientConnection"] = field(default_factory=dict)
-    connections: set["ClientConnection"] = field(default_factory=set)
-    control_connections: set["ControlConnection"] = field(default_factory=set)
+    clients: dict[int, "Client"] = field(default_factory=dict)
+    connections: set["Client"] = field(default_factory=set)
+    control_connections: set["Closable"] = field(default_factory=set)
     # the clock was set, or the faults are others: subscribers see another market
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     # set when the gateway starts
     listener: Listener = field(init=False)
     control_port: int | None = None
+
+
+class Closable(Protocol):
+    """A peer of the control port, as far as the gateway knows it."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class Client(Protocol):
+    """One client's connection, as requests, faults and the gateway see it. `ClientConnection` is the one there is.
+
+    Handlers depend on this and not on the connection, because the connection depends on them.
+    """
+
+    state: GatewayState
+    encoder: Encoder
+    client_id: int | None
+    requested_type: int
+    subscriptions: dict[int, Subscription]
+    delivery: Delivery
+    history: HistoryQueries
+    frozen: bool
+
+    def send(self, data: bytes) -> None:
+        """Queue framed messages."""
+
+    def error(self, req_id: int, code: int, text: str) -> None:
+        """Send an error; `req_id` is -1 when it concerns no request."""
+
+    def inform(self, code: int, text: str) -> None:
+        """Send a notice, which is no error of the client's own."""
+
+    def refresh(self, now: datetime) -> None:
+        """Send the quotes that have changed by `now`, the market's time."""
+
+    def freeze(self) -> None:
+        """Read nothing and send nothing from now on, and keep the socket open."""
+
+    def drop(self, *, reset: bool) -> None:
+        """Close at once, sending nothing more."""
+
+    def close(self, *, linger: bool = True) -> None:
+        """Send what is queued and close."""
+
+    def holds_line(self, snapshot: bool) -> bool:
+        """Whether a request for market data uses a line."""
+
+    def end_subscription(self, subscription: Subscription) -> None:
+        """Stop a subscription and free its line."""

@@ -1,29 +1,25 @@
 """What each request of a client is answered with."""
 
-from typing import TYPE_CHECKING
-
 import structlog
 
+from tws_simulator.connections.outages import apply_faults
+from tws_simulator.connections.state import Client
 from tws_simulator.errors import GatewayError
-from tws_simulator.faults.outages import keep_up
 from tws_simulator.protocol import codes
 from tws_simulator.requests import account, contracts, history, market_data
 from tws_simulator.requests.replies import Handler, invalid, now
-
-if TYPE_CHECKING:
-    from tws_simulator.connections.connection import ClientConnection
 
 __all__ = ["answer"]
 
 _log = structlog.get_logger(__name__)
 
 
-def answer(client: "ClientConnection", kind: int, fields: list[str]) -> None:
+def answer(client: Client, kind: int, fields: list[str]) -> None:
     """Answer one request; never silence, never an exception for what a client sent."""
     handler = _HANDLERS.get(kind)
     try:
         if client.state.faults:
-            keep_up(client.state, now(client))
+            apply_faults(client.state, now(client))
         if handler is not None:
             handler(client, fields)
         elif kind in _UNSERVED:

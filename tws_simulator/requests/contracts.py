@@ -2,24 +2,21 @@
 
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from ingest.calendar.sessions import NEW_YORK, session_on
+from tws_simulator.connections.state import Client
 from tws_simulator.protocol import codes, messages
 from tws_simulator.protocol.messages import message
 from tws_simulator.requests.replies import now, refused
 from tws_simulator.worlds.instruments import OptionSeries
 from tws_simulator.worlds.lookup import CONTRACT_FIELDS, ContractQuery, match
 
-if TYPE_CHECKING:
-    from tws_simulator.connections.connection import ClientConnection
-
 # Exchanges named in answers to reqSecDefOptParams.
 _PARAMETER_EXCHANGES = ("SMART", "CBOE", "AMEX")
 _MOST_SYMBOL_SAMPLES = 16
 
 
-def contract_details(client: "ClientConnection", fields: list[str]) -> None:
+def contract_details(client: Client, fields: list[str]) -> None:
     req_id = int(fields[2])
     market_time = now(client)
     found = match(client.state.market.world, ContractQuery.parse(fields[3 : 3 + CONTRACT_FIELDS]), market_time)
@@ -48,7 +45,7 @@ def _trading_hours(ordinal: int) -> str:
     return ";".join(parts)
 
 
-def option_parameters(client: "ClientConnection", fields: list[str]) -> None:
+def option_parameters(client: Client, fields: list[str]) -> None:
     req_id, symbol, _, sec_type, conid = int(fields[1]), *fields[2:5], int(fields[5] or 0)
     world = client.state.market.world
     underlying = world.underlying(symbol, now(client))
@@ -66,7 +63,7 @@ def option_parameters(client: "ClientConnection", fields: list[str]) -> None:
     client.send(message(76, req_id))
 
 
-def matching_symbols(client: "ClientConnection", fields: list[str]) -> None:
+def matching_symbols(client: Client, fields: list[str]) -> None:
     req_id, pattern = int(fields[1]), fields[2].upper()
     found = [one for one in client.state.market.world.underlyings(now(client)) if one.symbol.startswith(pattern)]
     client.send(client.encoder.symbol_samples(req_id, found[:_MOST_SYMBOL_SAMPLES]))

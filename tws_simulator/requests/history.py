@@ -5,9 +5,9 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, time
-from typing import TYPE_CHECKING
 
 from ingest.calendar.sessions import new_york
+from tws_simulator.connections.state import Client
 from tws_simulator.history.bars import Bar
 from tws_simulator.history.collect import NAMES, check_kind, collect, first_instant
 from tws_simulator.history.dates import format_head, format_instant, format_start, in_units_of
@@ -19,14 +19,11 @@ from tws_simulator.requests.replies import invalid, now, refused, unique
 from tws_simulator.worlds.instruments import Instrument, Option
 from tws_simulator.worlds.lookup import CONTRACT_FIELDS, ContractQuery
 
-if TYPE_CHECKING:
-    from tws_simulator.connections.connection import ClientConnection
-
 # Wall-clock seconds between two looks at a bar that is kept up to date.
 _UPDATE_SECONDS = 0.5
 
 
-def historical_data(client: "ClientConnection", fields: list[str]) -> None:
+def historical_data(client: Client, fields: list[str]) -> None:
     req_id, state = int(fields[1]), client.state
     with _telling(client, req_id):
         request = parse_history(fields, now(client), state.options.history_steps)
@@ -44,7 +41,7 @@ def historical_data(client: "ClientConnection", fields: list[str]) -> None:
         _start(client, req_id, _serve_bars(client, request, instrument))
 
 
-def cancel_historical_data(client: "ClientConnection", fields: list[str]) -> None:
+def cancel_historical_data(client: Client, fields: list[str]) -> None:
     req_id = int(fields[2])
     if client.history.cancel(req_id):
         _refuse(client, req_id, f"API historical data query cancelled: {req_id}")
@@ -52,7 +49,7 @@ def cancel_historical_data(client: "ClientConnection", fields: list[str]) -> Non
         client.error(req_id, codes.UNKNOWN_HISTORY, f"No historical data query found for ticker id:{req_id}")
 
 
-def head_timestamp(client: "ClientConnection", fields: list[str]) -> None:
+def head_timestamp(client: Client, fields: list[str]) -> None:
     req_id, (kind_text, date_format) = int(fields[1]), fields[-2:]
     with _telling(client, req_id):
         instrument = unique(client, req_id, ContractQuery.parse(fields[2 : 2 + CONTRACT_FIELDS]))
@@ -64,13 +61,13 @@ def head_timestamp(client: "ClientConnection", fields: list[str]) -> None:
             _start(client, req_id, _serve_head(client, req_id, instrument, kind, date_format == "2"))
 
 
-def cancel_head_timestamp(client: "ClientConnection", fields: list[str]) -> None:
+def cancel_head_timestamp(client: Client, fields: list[str]) -> None:
     """Clients cancel also what has been answered, so there is nothing to complain of."""
     client.history.cancel(int(fields[1]))
 
 
 @contextmanager
-def _telling(client: "ClientConnection", req_id: int) -> Iterator[None]:
+def _telling(client: Client, req_id: int) -> Iterator[None]:
     """Tell the client of what IB would refuse."""
     try:
         yield
@@ -80,11 +77,11 @@ def _telling(client: "ClientConnection", req_id: int) -> Iterator[None]:
         _refuse(client, req_id, str(reason))
 
 
-def _start(client: "ClientConnection", req_id: int, work: Coroutine[None, None, None]) -> None:
+def _start(client: Client, req_id: int, work: Coroutine[None, None, None]) -> None:
     client.history.start(req_id, work, lambda: _refuse(client, req_id, "the query failed in the simulated gateway"))
 
 
-async def _serve_bars(client: "ClientConnection", request: HistoryRequest, instrument: Instrument) -> None:
+async def _serve_bars(client: Client, request: HistoryRequest, instrument: Instrument) -> None:
     """Answer after a while; what is kept up to date goes on until it is cancelled."""
     await _wait(client)
     version = client.encoder.version
@@ -100,9 +97,7 @@ async def _serve_bars(client: "ClientConnection", request: HistoryRequest, instr
         bars = await _send_updates(client, request, instrument, bars[-1])
 
 
-async def _send_updates(
-    client: "ClientConnection", request: HistoryRequest, instrument: Instrument, last: Bar
-) -> list[Bar]:
+async def _send_updates(client: Client, request: HistoryRequest, instrument: Instrument, last: Bar) -> list[Bar]:
     """Send the bars from `last` on that have changed since; answers with those bars, `last` when nothing is new."""
     begun = last.start if isinstance(last.start, datetime) else new_york(last.start, time())
     market_time = now(client)
@@ -116,9 +111,7 @@ async def _send_updates(
     return bars or [last]
 
 
-async def _serve_head(
-    client: "ClientConnection", req_id: int, instrument: Instrument, kind: Kind, as_seconds: bool
-) -> None:
+async def _serve_head(client: Client, req_id: int, instrument: Instrument, kind: Kind, as_seconds: bool) -> None:
     await _wait(client)
     first = await first_instant(client.state.market.world, instrument, kind, now(client))
     if first is None:
@@ -127,13 +120,13 @@ async def _serve_head(
         client.send(message(88, req_id, format_head(first, as_seconds=as_seconds)))
 
 
-def _row(client: "ClientConnection", request: HistoryRequest, instrument: Instrument, bar: Bar) -> tuple[str, Bar]:
+def _row(client: Client, request: HistoryRequest, instrument: Instrument, bar: Bar) -> tuple[str, Bar]:
     version = client.encoder.version
     label = format_start(bar, as_seconds=request.dates_as_seconds, version=version)
     return label, in_units_of(bar, version, stock=not isinstance(instrument, Option))
 
 
-def _has_room(client: "ClientConnection", req_id: int) -> bool:
+def _has_room(client: Client, req_id: int) -> bool:
     """Whether one more query may be open, under this id; else the client is told."""
     cause = None
     if req_id in client.history:
@@ -145,7 +138,7 @@ def _has_room(client: "ClientConnection", req_id: int) -> bool:
     return cause is None
 
 
-def _refuse(client: "ClientConnection", req_id: int, cause: str) -> None:
+def _refuse(client: Client, req_id: int, cause: str) -> None:
     client.error(req_id, codes.HISTORICAL_ERROR, f"Historical Market Data Service error message:{cause}")
 
 
@@ -154,6 +147,6 @@ def _no_data(request: HistoryRequest, instrument: Instrument) -> str:
     return f"HMDS query returned no data: {symbol}@{request.query.exchange or 'SMART'} {NAMES[request.kind]}"
 
 
-async def _wait(client: "ClientConnection") -> None:
+async def _wait(client: Client) -> None:
     low, high = client.state.options.history_latency_ms
     await asyncio.sleep(client.state.random.uniform(low, high) / 1000)

@@ -1,7 +1,6 @@
 """Requests for market data: type, subscribe, cancel."""
 
-from typing import TYPE_CHECKING
-
+from tws_simulator.connections.state import Client
 from tws_simulator.connections.subscriptions import Subscription, parse_generics, refused_generics
 from tws_simulator.market import DELAYED, DELAYED_FROZEN, FROZEN, LIVE, MARKET_DATA_TYPES
 from tws_simulator.protocol import codes
@@ -9,11 +8,8 @@ from tws_simulator.requests.replies import invalid, refused, unique
 from tws_simulator.worlds.instruments import Instrument, Underlying
 from tws_simulator.worlds.lookup import CONTRACT_FIELDS, ContractQuery
 
-if TYPE_CHECKING:
-    from tws_simulator.connections.connection import ClientConnection
 
-
-def market_data_type(client: "ClientConnection", fields: list[str]) -> None:
+def market_data_type(client: Client, fields: list[str]) -> None:
     requested = int(fields[2])
     if requested in MARKET_DATA_TYPES:
         client.requested_type = requested
@@ -21,7 +17,7 @@ def market_data_type(client: "ClientConnection", fields: list[str]) -> None:
         invalid(client, -1, f"market data type {requested} is none of 1, 2, 3, 4")
 
 
-def market_data(client: "ClientConnection", fields: list[str]) -> None:
+def market_data(client: Client, fields: list[str]) -> None:
     req_id = int(fields[2])
     query = ContractQuery.parse(fields[3 : 3 + CONTRACT_FIELDS])
     generic_text, snapshot = fields[-4], fields[-3] == "1" or fields[-2] == "1"
@@ -67,7 +63,7 @@ def market_data(client: "ClientConnection", fields: list[str]) -> None:
     subscription.start()
 
 
-def _served_type(client: "ClientConnection", instrument: Instrument) -> int:
+def _served_type(client: Client, instrument: Instrument) -> int:
     """The type a request is served with: IB's page has it that delayed data is only for who may not see live data."""
     state = client.state
     if state.options.delayed_requests == "ignored" and not state.faults.delayed_only(instrument):
@@ -75,7 +71,7 @@ def _served_type(client: "ClientConnection", instrument: Instrument) -> int:
     return client.requested_type
 
 
-def cancel_market_data(client: "ClientConnection", fields: list[str]) -> None:
+def cancel_market_data(client: Client, fields: list[str]) -> None:
     req_id = int(fields[2])
     subscription = client.subscriptions.get(req_id)
     if subscription is None:

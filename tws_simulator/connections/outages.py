@@ -1,25 +1,21 @@
 """What a fault of the connection does to the clients when it begins and when it is over."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import structlog
 
+from tws_simulator.connections.state import Client, GatewayState
 from tws_simulator.faults import scenario as s
 from tws_simulator.faults.engine import Faults
 from tws_simulator.market import FROZEN, LIVE
 from tws_simulator.protocol import codes
 from tws_simulator.protocol.messages import message
 
-if TYPE_CHECKING:
-    from tws_simulator.connections.connection import ClientConnection
-    from tws_simulator.connections.state import GatewayState
-
 _log = structlog.get_logger(__name__)
 _FARMS: tuple[s.Farm, ...] = ("usfarm", "usopt", "ushmds", "secdefnj")
 
 
-def keep_up(state: "GatewayState", now: datetime) -> bool:
+def apply_faults(state: GatewayState, now: datetime) -> bool:
     """Begin the faults whose time has come by the market time `now`, end those that are over; whether any did."""
     changed = state.faults.look(now, state.stats.subscriptions)
     for fault in changed:
@@ -28,7 +24,7 @@ def keep_up(state: "GatewayState", now: datetime) -> bool:
     return bool(changed)
 
 
-def begin(state: "GatewayState", fault: s.Fault) -> None:
+def begin(state: GatewayState, fault: s.Fault) -> None:
     """The moment a fault comes into force."""
     match fault:
         case s.ConnectionLost():
@@ -65,7 +61,7 @@ def begin(state: "GatewayState", fault: s.Fault) -> None:
             pass
 
 
-def end(state: "GatewayState", fault: s.Fault) -> None:
+def end(state: GatewayState, fault: s.Fault) -> None:
     """The moment a fault is over."""
     match fault:
         case s.ConnectionLost() | s.NightlyReset():
@@ -94,7 +90,7 @@ def sockets_are_dead(faults: Faults) -> bool:
     return faults.any_active(s.HalfOpen)
 
 
-def tell_of_farms(client: "ClientConnection") -> None:
+def tell_of_farms(client: Client) -> None:
     """Tell a client that has just connected how the server farms are, as TWS does."""
     faults = client.state.faults
     if faults.any_active(s.ConnectionLost, s.NightlyReset):
@@ -117,7 +113,7 @@ def garbage(kind: str) -> bytes:
             return b"\x00\x0f\xff\xff1\x00"
 
 
-def _inform(state: "GatewayState", code: int, farm: str = "", text: str = "") -> None:
+def _inform(state: GatewayState, code: int, farm: str = "", text: str = "") -> None:
     text = text or codes.text_of(code)
     for client in list(state.connections):
         client.inform(code, f"{text}:{farm}" if farm else text)
