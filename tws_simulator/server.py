@@ -23,7 +23,7 @@ from tws_simulator.market import Market
 from tws_simulator.options import GatewayOptions
 from tws_simulator.worlds.replay import ReplayWorld
 from tws_simulator.worlds.synthetic import SyntheticWorld, read_corporate_actions
-from tws_simulator.worlds.world import World
+from tws_simulator.worlds.world import ModelSettings, World
 
 # Wall-clock seconds between two looks at the market while the clock runs.
 REFRESH_SECONDS = 0.25
@@ -34,21 +34,20 @@ _log = structlog.get_logger(__name__)
 
 def build_world(options: GatewayOptions) -> World:
     """The world that `options` describe. Raises `GatewayError`."""
+    model = ModelSettings(options.rate, options.dividend_yield)
     if options.world == "replay":
         return ReplayWorld(
             options.replay,
             specs=options.underlyings,
             previous_close=options.previous_close,
             oi_published_at=options.oi_published_at,
-            rate=options.rate,
-            dividend_yield=options.dividend_yield,
+            model=model,
         )
     return SyntheticWorld(
         options.underlyings,
         seed=options.seed,
         oi_published_at=options.oi_published_at,
-        rate=options.rate,
-        dividend_yield=options.dividend_yield,
+        model=model,
         actions=read_corporate_actions(options.corporate_actions) if options.corporate_actions else (),
         minis=options.minis,
     )

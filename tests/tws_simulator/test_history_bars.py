@@ -15,7 +15,7 @@ from ingest.calendar.sessions import Session, new_york, session_on, sessions_bet
 from tests.tws_simulator.conftest import replay_file
 from tws_simulator.history.bars import Bar, Size, standing_bars, starts, trade_bars
 from tws_simulator.history.collect import session_bars
-from tws_simulator.history.request import BAR_SIZES, Kind
+from tws_simulator.history.request import BAR_SIZES, BarType, Kind
 from tws_simulator.worlds.instruments import Instrument, Option, UnderlyingSpec
 from tws_simulator.worlds.replay import ReplayWorld
 from tws_simulator.worlds.synthetic import SyntheticWorld
@@ -37,7 +37,7 @@ INTRADAY = [size for size in BAR_SIZES.values() if isinstance(size, int) and siz
 def bars_of(
     world: World, instrument: Instrument, kind: Kind, size: Size, session: Session, end: datetime | None = None
 ) -> list[Bar]:
-    return session_bars(world, instrument, kind, size, session, end or session.close, session.trade_date)
+    return session_bars(world, instrument, BarType(kind, size), session, end or session.close, session.trade_date)
 
 
 @lru_cache(maxsize=16)
@@ -272,12 +272,12 @@ def test_bars_before_a_split_are_in_todays_shares(tmp_path: Path) -> None:
     assert after is not None
     stock = world.underlying("AAPL", before.open)
     assert stock is not None
-    (seen_then,) = session_bars(world, stock, "TRADES", "day", before, before.close, before.trade_date)
-    (seen_now,) = session_bars(world, stock, "TRADES", "day", before, before.close, after.trade_date)
+    (seen_then,) = session_bars(world, stock, BarType("TRADES", "day"), before, before.close, before.trade_date)
+    (seen_now,) = session_bars(world, stock, BarType("TRADES", "day"), before, before.close, after.trade_date)
     assert seen_then.close == world.underlying_quote(stock, before.close).last
     assert seen_now[1:5] == pytest.approx([price / 7 for price in seen_then[1:5]], abs=1e-6)
     assert seen_now.volume == 7 * seen_then.volume
-    (next_day,) = session_bars(world, stock, "TRADES", "day", after, after.close, after.trade_date)
+    (next_day,) = session_bars(world, stock, BarType("TRADES", "day"), after, after.close, after.trade_date)
     assert next_day.open == pytest.approx(seen_now.close, rel=0.1)
     assert next_day.close == world.underlying_quote(stock, after.close).last
 

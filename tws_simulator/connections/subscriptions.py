@@ -67,6 +67,17 @@ class Delivery:
     random: Random = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class MarketDataRequest:
+    """One request for market data: its id, of what, of which market data type, with which generic ticks."""
+
+    req_id: int
+    instrument: Instrument
+    requested_type: int
+    generics: frozenset[int] = frozenset()
+    snapshot: bool = False
+
+
 def parse_generics(text: str) -> frozenset[int]:
     """The generic ticks of a request. Raises ValueError."""
     return frozenset(int(part) for part in text.replace(" ", "").split(",") if part)
@@ -97,23 +108,19 @@ class Subscription:
     def __init__(
         self,
         delivery: Delivery,
-        req_id: int,
-        instrument: Instrument,
-        requested_type: int,
-        generics: frozenset[int] = frozenset(),
+        request: MarketDataRequest,
         *,
-        snapshot: bool = False,
         on_end: Callable[["Subscription"], None],
     ) -> None:
-        self.req_id = req_id
-        self.requested_type = requested_type
-        self.snapshot = snapshot
+        self.req_id = request.req_id
+        self.requested_type = request.requested_type
+        self.snapshot = request.snapshot
         self.cancelled = False
         self.complete = False
         self.on_end = on_end
         self._delivery = delivery
-        self._instrument = instrument
-        self._generics = generics
+        self._instrument = request.instrument
+        self._generics = request.generics
         self._treatment = UNTREATED
         self._parts_left = 0
         self._round = 0

@@ -8,7 +8,7 @@ import numpy as np
 
 from ingest.calendar.sessions import NEW_YORK, UTC, Session, sessions_between
 from tws_simulator.history.bars import Bar, Size, bid_ask_bars, combine, standing_bars, starts, trade_bars
-from tws_simulator.history.request import HistoryRequest, Kind, NoSuchHistory
+from tws_simulator.history.request import BarType, HistoryRequest, Kind, NoSuchHistory
 from tws_simulator.worlds.instruments import Instrument, Option, Underlying
 from tws_simulator.worlds.world import Floats, World
 
@@ -40,13 +40,14 @@ def check_kind(instrument: Instrument, kind: Kind) -> None:
 
 
 def session_bars(
-    world: World, instrument: Instrument, kind: Kind, size: Size, session: Session, end: datetime, now: date
+    world: World, instrument: Instrument, bars: BarType, session: Session, end: datetime, now: date
 ) -> list[Bar]:
     """The bars of one session of what had happened by `end`, an instant after its open; the last one may be unfinished.
 
     In shares of the date `now`: split-adjusted, as IB's are, and not for dividends. Of weeks and months the daily bars
     they are made of.
     """
+    kind, size = bars
     until = min(end, session.close)
     looks = instants(session, until, _grain(size))
     ratio = world.split_ratio(instrument, session.trade_date, now)
@@ -54,19 +55,19 @@ def session_bars(
     if kind == "TRADES":
         trades = world.trade_ticks(instrument, session, looks)
         shares = np.round(trades.size * ratio).astype(np.int64)
-        bars = trade_bars(trades._replace(price=trades.price / ratio, size=shares), begins, until)
+        found = trade_bars(trades._replace(price=trades.price / ratio, size=shares), begins, until)
     elif kind in VOLATILITIES:
         assert isinstance(instrument, Underlying), "check_kind has refused options"
-        bars = standing_bars(*_volatilities(world, instrument, kind, session, until, size), begins, until)
+        found = standing_bars(*_volatilities(world, instrument, kind, session, until, size), begins, until)
     else:
         quotes = world.quote_ticks(instrument, session, looks)
         ticks = quotes._replace(bid=quotes.bid / ratio, ask=quotes.ask / ratio)
         if kind == "BID_ASK":
-            bars = bid_ask_bars(ticks, begins, until)
+            found = bid_ask_bars(ticks, begins, until)
         else:
             values = {"BID": ticks.bid, "ASK": ticks.ask}.get(kind, (ticks.bid + ticks.ask) / 2)
-            bars = standing_bars(ticks.at, values, begins, until)
-    return bars if isinstance(size, int) else [bar._replace(start=session.trade_date) for bar in bars]
+            found = standing_bars(ticks.at, values, begins, until)
+    return found if isinstance(size, int) else [bar._replace(start=session.trade_date) for bar in found]
 
 
 def instants(session: Session, until: datetime, grain: int) -> Floats:
@@ -82,7 +83,7 @@ async def collect(world: World, instrument: Instrument, request: HistoryRequest)
     today = request.now.astimezone(NEW_YORK).date()
     found: list[Bar] = []
     for session in _sessions(max(_group_start(first, request.size), world.history_from(instrument)), request.end):
-        bars = session_bars(world, instrument, request.kind, request.size, session, request.end, today)
+        bars = session_bars(world, instrument, request.bars, session, request.end, today)
         if isinstance(request.size, int):
             bars = [bar for bar in bars if isinstance(bar.start, datetime) and bar.start >= request.start]
         found += bars

@@ -7,7 +7,7 @@ import calendar
 import re
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ingest.calendar.sessions import NEW_YORK, UTC, Session, new_york, previous_session, session_on
@@ -49,6 +49,13 @@ class NoSuchHistory(ValueError):
     """A request that IB's history service would refuse with error 162; the message says why."""
 
 
+class BarType(NamedTuple):
+    """Which bars: of what (trades, bids, ...), and how long each is."""
+
+    kind: Kind
+    size: Size
+
+
 @dataclass(frozen=True, slots=True)
 class HistoryRequest:
     """A request for bars that begin in [``start``, ``end``), made of what is known at ``end``; UTC.
@@ -67,6 +74,11 @@ class HistoryRequest:
     dates_as_seconds: bool
     keep_up_to_date: bool
     identity: tuple[str, ...]
+
+    @property
+    def bars(self) -> BarType:
+        """Which bars are asked for."""
+        return BarType(self.kind, self.size)
 
     @property
     def bar_seconds(self) -> int:

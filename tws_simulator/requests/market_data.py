@@ -1,7 +1,7 @@
 """Requests for market data: type, subscribe, cancel."""
 
 from tws_simulator.connections.state import Client
-from tws_simulator.connections.subscriptions import Subscription, parse_generics, refused_generics
+from tws_simulator.connections.subscriptions import MarketDataRequest, Subscription, parse_generics, refused_generics
 from tws_simulator.market import DELAYED, DELAYED_FROZEN, FROZEN, LIVE, MARKET_DATA_TYPES
 from tws_simulator.protocol import codes
 from tws_simulator.requests.replies import invalid, refused, unique
@@ -48,15 +48,8 @@ def market_data(client: Client, fields: list[str]) -> None:
     stats = client.state.stats
     stats.subscriptions += 1
     stats.snapshots += snapshot
-    subscription = Subscription(
-        client.delivery,
-        req_id,
-        instrument,
-        requested_type,
-        generics,
-        snapshot=snapshot,
-        on_end=client.end_subscription,
-    )
+    request = MarketDataRequest(req_id, instrument, requested_type, generics, snapshot)
+    subscription = Subscription(client.delivery, request, on_end=client.end_subscription)
     client.subscriptions[req_id] = subscription
     if (advisory := client.state.faults.advisory(instrument, requested_type)) is not None:
         client.error(req_id, advisory, codes.text_of(advisory))

@@ -15,6 +15,17 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """Interest rate and dividend yield of the option model, continuously compounded."""
+
+    rate: float = 0.0
+    dividend_yield: float = 0.0
+
+
+ZERO_RATES = ModelSettings()
+
+
 class Model(NamedTuple):
     """The option model's values; a None is "could not be computed" and goes over the wire as an unset double.
 

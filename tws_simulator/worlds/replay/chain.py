@@ -15,7 +15,7 @@ from tws_simulator.worlds.instruments import (
     option_conids,
 )
 from tws_simulator.worlds.replay.files import ContractKey, RecordedDay, microseconds
-from tws_simulator.worlds.world import NO_QUOTE, UNSET_MODEL, Model, Quote
+from tws_simulator.worlds.world import NO_QUOTE, UNSET_MODEL, Model, ModelSettings, Quote
 
 _MOST_VOLATILE = 10.0  # 1,000 % a year
 _YEAR_US = pricing.DAYS_PER_YEAR * 86_400e6
@@ -55,8 +55,7 @@ class RecordedChain:
         day: RecordedDay,
         underlying: Underlying,
         conids: dict[tuple[str, ContractKey], int],
-        rate: float,
-        dividend_yield: float,
+        model: ModelSettings,
     ) -> None:
         session = session_on(day.trade_date)
         assert session is not None, "the world checks that a recorded day is a session"
@@ -64,8 +63,7 @@ class RecordedChain:
         self.path = day.path
         self.trade_date = day.trade_date
         self.close = session.close
-        self.rate = rate
-        self.dividend_yield = dividend_yield
+        self.model = model
         numbers = [conids[day.underlying, key] for key in day.contracts]
         self.position = {conid: number for number, conid in enumerate(numbers)}
         self.series = _make_series(day, underlying, numbers)
@@ -132,10 +130,10 @@ class Standing:
         spot = float(day.spots[self._index])
         life = np.maximum(chain.ends - day.instants[self._index], _SHORTEST_LIFE_US) / _YEAR_US
         arguments = (spot, chain.strikes, life)
-        iv = pricing.implied_vol(mid, *arguments, chain.calls, chain.rate, chain.dividend_yield)
+        iv = pricing.implied_vol(mid, *arguments, chain.calls, chain.model.rate, chain.model.dividend_yield)
         # A few cents of time value minutes before expiry imply absurd volatilities: there a model says nothing.
         iv = np.where(iv <= _MOST_VOLATILE, iv, np.nan)
-        greeks = pricing.value(*arguments, iv, chain.calls, chain.rate, chain.dividend_yield)
+        greeks = pricing.value(*arguments, iv, chain.calls, chain.model.rate, chain.model.dividend_yield)
         columns = (iv, greeks.delta, mid, greeks.gamma, greeks.vega, greeks.theta)
         return [
             Model(iv_, delta, price, 0.0, gamma, vega, theta, spot) if iv_ == iv_ else UNSET_MODEL

@@ -23,7 +23,9 @@ from tws_simulator.worlds.world import (
     NO_QUOTE,
     NO_QUOTE_TICKS,
     NO_TRADE_TICKS,
+    ZERO_RATES,
     Floats,
+    ModelSettings,
     Quote,
     QuoteTicks,
     TradeTicks,
@@ -51,8 +53,7 @@ class ReplayWorld:
         specs: Sequence[UnderlyingSpec] = (),
         previous_close: float | None = None,
         oi_published_at: time = time(4, 0),
-        rate: float = 0.0,
-        dividend_yield: float = 0.0,
+        model: ModelSettings = ZERO_RATES,
     ) -> None:
         if not paths:
             raise GatewayError("the world 'replay' needs at least one file; give it as --replay FILE")
@@ -79,7 +80,7 @@ class ReplayWorld:
                 )
             if session_on(day.trade_date) is None:
                 raise GatewayError(f"replay file {day.path}: {day.trade_date} is no XNYS session; give a trading day")
-            chains.append(RecordedChain(day, self._underlyings[day.underlying], conids, rate, dividend_yield))
+            chains.append(RecordedChain(day, self._underlyings[day.underlying], conids, model))
         self._published = {
             symbol: [new_york(chain.trade_date, oi_published_at) for chain in chains]
             for symbol, chains in self._chains.items()

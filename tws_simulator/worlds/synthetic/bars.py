@@ -12,9 +12,9 @@ from ingest.calendar.sessions import Session
 from tws_simulator.worlds.synthetic.activity import activity
 from tws_simulator.worlds.synthetic.chain import SyntheticSeries
 from tws_simulator.worlds.synthetic.paths import UnderlyingPath
-from tws_simulator.worlds.synthetic.quotes import ModelSettings, last_prices, life_years, two_sided
+from tws_simulator.worlds.synthetic.quotes import last_prices, life_years, two_sided
 from tws_simulator.worlds.synthetic.stock import shares_traded, sides
-from tws_simulator.worlds.world import QuoteTicks, TradeTicks
+from tws_simulator.worlds.world import ModelSettings, QuoteTicks, TradeTicks
 
 Floats = npt.NDArray[np.float64]
 

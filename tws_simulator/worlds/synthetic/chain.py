@@ -79,7 +79,7 @@ class _Lineage:
         self.first_strikes = np.empty(0)
         self.factor, self.shift = regime.factor, regime.shift
         self.adjusted = False
-        self._path, self._class, self._expiry = listed.path, kind, expiry
+        self.kind, self.expiry, self._path = kind, expiry, listed.path
         self._legs = [Leg(first, self.path, np.empty(0), np.empty(0, dtype=np.bool_))]
 
     @property
@@ -121,7 +121,7 @@ class _Lineage:
         leg = self._legs[-1]
         last = day_number(until) - 1
         closes = leg.path.closes(min(day_number(leg.first) - 1, last), last)
-        width, step = self._class.width[self._expiry.kind], self._class.step(self._expiry.kind, leg.path.level)
+        width, step = self.kind.width[self.expiry.kind], self.kind.step(self.expiry.kind, leg.path.level)
         low, high = float(closes.min()) * (1 - width), float(closes.max()) * (1 + width)
         lattice = np.arange(max(1, int(np.ceil(low / step))), int(np.floor(high / step)) + 1, dtype=np.float64) * step
         if leg.strikes.size:
@@ -143,7 +143,7 @@ def list_chain(listed: ListedUnderlying, day: date) -> list[SyntheticSeries]:
     in_force = listed.in_force(day)
     penny = underlying.sec_type != "IND" and word("penny", listed.spec.symbol) % 100 < _PENNY_SHARE
     chain = [
-        _series(lineage, underlying, one, expiry, stock, 0.01 if penny else 0.05, in_force)
+        _series(lineage, underlying, stock, 0.01 if penny else 0.05, in_force)
         for one in listed.classes
         for expiry in expiries_on(day, stock.cycle, one.calendar)
         for lineage in _lineages(listed, one, expiry, day)
@@ -178,15 +178,9 @@ def _lineages(listed: ListedUnderlying, kind: OptionClass, expiry: Expiry, day: 
 
 
 def _series(
-    lineage: _Lineage,
-    underlying: Underlying,
-    kind: OptionClass,
-    expiry: Expiry,
-    stock: UnderlyingPath,
-    min_tick: float,
-    in_force: tuple[date, date],
+    lineage: _Lineage, underlying: Underlying, stock: UnderlyingPath, min_tick: float, in_force: tuple[date, date]
 ) -> SyntheticSeries:
-    *earlier, leg = lineage.legs
+    kind, expiry, (*earlier, leg) = lineage.kind, lineage.expiry, lineage.legs
     conids = option_conids(lineage.trading_class, expiry.expiry, leg.strikes, kind.multiplier)
     if earlier:
         # a large split or dividend can take two low strikes to one cent

@@ -1,6 +1,5 @@
 """Quotes of one series at one instant: theoretical values, spreads, zero-bid wings, last trades, greeks."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from tws_simulator.worlds.synthetic.activity import Activity, contract_words, un
 from tws_simulator.worlds.synthetic.chain import SyntheticSeries
 from tws_simulator.worlds.synthetic.paths import session_fraction
 from tws_simulator.worlds.synthetic.smile import total_variance
-from tws_simulator.worlds.world import Model, Quote
+from tws_simulator.worlds.world import Model, ModelSettings, Quote
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,14 +22,6 @@ _YEAR_SECONDS = pricing.DAYS_PER_YEAR * 86_400
 _SHORTEST_LIFE = 60 / _YEAR_SECONDS
 _CALLS = np.array([[True], [False]])
 _LARGE_TICK_FROM = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSettings:
-    """Interest rate and dividend yield of the option model, continuously compounded."""
-
-    rate: float
-    dividend_yield: float
 
 
 def tick_below(value: Floats, min_tick: float) -> Floats:

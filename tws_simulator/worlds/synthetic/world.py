@@ -25,14 +25,16 @@ from tws_simulator.worlds.synthetic.chain import SyntheticSeries, list_chain
 from tws_simulator.worlds.synthetic.events import CorporateAction
 from tws_simulator.worlds.synthetic.listing import Listing
 from tws_simulator.worlds.synthetic.paths import session_fraction
-from tws_simulator.worlds.synthetic.quotes import ModelSettings, SeriesQuotes, life_years, theoretical, tick_below
+from tws_simulator.worlds.synthetic.quotes import SeriesQuotes, life_years, theoretical, tick_below
 from tws_simulator.worlds.synthetic.stock import shares_traded, sides
 from tws_simulator.worlds.synthetic.underlyings import FIRST_DATE, LAST_DATE, list_underlyings
 from tws_simulator.worlds.world import (
     NO_QUOTE,
     NO_QUOTE_TICKS,
     NO_TRADE_TICKS,
+    ZERO_RATES,
     Floats,
+    ModelSettings,
     Quote,
     QuoteTicks,
     TradeTicks,
@@ -86,14 +88,13 @@ class SyntheticWorld:
         *,
         seed: int = 7,
         oi_published_at: time = time(4, 0),
-        rate: float = 0.0,
-        dividend_yield: float = 0.0,
+        model: ModelSettings = ZERO_RATES,
         actions: Sequence[CorporateAction] = (),
         minis: Sequence[str] = (),
     ) -> None:
         self._seed = seed
         self._oi_published_at = oi_published_at
-        self._model = ModelSettings(rate, dividend_yield)
+        self._model = model
         self._listed = list_underlyings(specs, seed, actions, minis)
         self._by_symbol = {symbol: listed for listed in self._listed for symbol in listed.symbols}
         self._by_conid = {listed.conid: listed for listed in self._listed}
