@@ -1,1 +1,4 @@
-"""XNYS sessions, their slots, and pipeline time. Pure but for the clocks; `tws_simulator` may import it as well."""
+"""XNYS sessions, their slots, and pipeline time. Pure but for the clocks.
+
+Every package may import both modules, `tws_simulator` included; they import no other room of `ingest`.
+"""

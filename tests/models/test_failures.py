@@ -44,25 +44,26 @@ def test_an_instant_needs_a_time_zone(lake: SmallLake) -> None:
 SPLIT = "AAPL,split,2014-06-09,7,1,,,2014-04-23T20:30:00Z,x"
 
 
-@pytest.mark.parametrize(
-    ("lines", "number", "problem"),
-    [
-        ([SPLIT.replace("2014-06-09", "the ninth of June")], 2, "effective_date 'the ninth of June' is no date"),
-        ([SPLIT, SPLIT.replace("2014-04-23T20:30:00Z", "soon")], 3, "known_at 'soon' is no instant"),
-        ([SPLIT.replace("split", "Split")], 2, "event_type 'Split' is none of split,"),
-        ([SPLIT.replace("AAPL", " ")], 2, "symbol is missing"),
-        ([SPLIT.replace("7,1", "7,")], 2, "a split needs ratio_new and ratio_old"),
-        ([SPLIT.replace("7,1", "-7,1")], 2, "ratio_new '-7' is no number above 0"),
-        ([SPLIT.replace("7,1", "7,0")], 2, "ratio_old '0' is no number above 0"),
-        (["COST,special_dividend,2020-12-01,,,ten,,2020-11-17T05:00:00Z,x"], 2, "cash_amount 'ten' is no number"),
-        (["COST,special_dividend,2020-12-01,,,,,2020-11-17T05:00:00Z,x"], 2, "a special_dividend needs cash_amount"),
-        (["BRK.B,symbol_change,2020-12-01,,,,BRK B,2020-11-17T05:00:00Z,x"], 2, "a symbol_change needs a new_symbol"),
-        ([SPLIT.replace(",x", "")], 2, "it has not 9 fields"),
-        ([SPLIT + ",y"], 2, "it has not 9 fields"),
-        # Empty lines count, and a comma between quotation marks is none.
-        (["", SPLIT.replace(",x", ',"Apple, Inc."'), "", SPLIT], 5, "it repeats line 3"),
-    ],
-)
+# Lines of corporate_actions.csv after its header, the number of the wrong one, and how its problem begins.
+WRONG_LINES: list[tuple[list[str], int, str]] = [
+    ([SPLIT.replace("2014-06-09", "the ninth of June")], 2, "effective_date 'the ninth of June' is no date"),
+    ([SPLIT, SPLIT.replace("2014-04-23T20:30:00Z", "soon")], 3, "known_at 'soon' is no instant"),
+    ([SPLIT.replace("split", "Split")], 2, "event_type 'Split' is none of split,"),
+    ([SPLIT.replace("AAPL", " ")], 2, "symbol is missing"),
+    ([SPLIT.replace("7,1", "7,")], 2, "a split needs ratio_new and ratio_old"),
+    ([SPLIT.replace("7,1", "-7,1")], 2, "ratio_new '-7' is no number above 0"),
+    ([SPLIT.replace("7,1", "7,0")], 2, "ratio_old '0' is no number above 0"),
+    (["COST,special_dividend,2020-12-01,,,ten,,2020-11-17T05:00:00Z,x"], 2, "cash_amount 'ten' is no number"),
+    (["COST,special_dividend,2020-12-01,,,,,2020-11-17T05:00:00Z,x"], 2, "a special_dividend needs cash_amount"),
+    (["BRK.B,symbol_change,2020-12-01,,,,BRK B,2020-11-17T05:00:00Z,x"], 2, "a symbol_change needs a new_symbol"),
+    ([SPLIT.replace(",x", "")], 2, "it has not 9 fields"),
+    ([SPLIT + ",y"], 2, "it has not 9 fields"),
+    # Empty lines count, and a comma between quotation marks is none.
+    (["", SPLIT.replace(",x", ',"Apple, Inc."'), "", SPLIT], 5, "it repeats line 3"),
+]
+
+
+@pytest.mark.parametrize(("lines", "number", "problem"), WRONG_LINES)
 def test_a_wrong_line_of_the_corporate_actions_is_named_and_nothing_is_built(
     lake: SmallLake, lines: list[str], number: int, problem: str
 ) -> None:

@@ -1,1 +1,4 @@
-"""Clients of the gateway: their connections, limits and subscriptions."""
+"""Clients of the gateway: their connections, limits, subscriptions and outages.
+
+The server takes `connection` and `state`; those who answer requests take `state.Client` and never the connection.
+"""

@@ -337,7 +337,7 @@ class ClientConnection(asyncio.Protocol):
         """What TWS sends by itself after ``startApi``."""
         self.send(message(15, 1, self.state.options.account))
         self.send(message(9, 1, 1))
-        outages.tell_of_farms(self)
+        outages.send_farm_status(self)
         text = "Chainlake simulated gateway"
         if self.state.control_port is not None:
             text += f"; control port {self.state.control_port}"

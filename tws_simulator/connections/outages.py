@@ -90,8 +90,8 @@ def sockets_are_dead(faults: Faults) -> bool:
     return faults.any_active(s.HalfOpen)
 
 
-def tell_of_farms(client: Client) -> None:
-    """Tell a client that has just connected how the server farms are, as TWS does."""
+def send_farm_status(client: Client) -> None:
+    """Send a client that has just connected the state of the server farms, as TWS does."""
     faults = client.state.faults
     if faults.any_active(s.ConnectionLost, s.NightlyReset):
         client.inform(codes.SERVER_BROKEN, codes.text_of(codes.SERVER_BROKEN))

@@ -1,4 +1,7 @@
-"""What each request of a client is answered with."""
+"""What each request of a client is answered with: one handler for each kind of message.
+
+A connection imports `answer` and nothing else from here; the handlers know it as `connections.state.Client` only.
+"""
 
 import structlog
 

@@ -25,7 +25,7 @@ _UPDATE_SECONDS = 0.5
 
 def historical_data(client: Client, fields: list[str]) -> None:
     req_id, state = int(fields[1]), client.state
-    with _telling(client, req_id):
+    with _as_errors(client, req_id):
         request = parse_history(fields, now(client), state.options.history_steps)
         instrument = unique(client, req_id, request.query)
         if instrument is None or refused(client, req_id, "history", instrument):
@@ -51,7 +51,7 @@ def cancel_historical_data(client: Client, fields: list[str]) -> None:
 
 def head_timestamp(client: Client, fields: list[str]) -> None:
     req_id, (kind_text, date_format) = int(fields[1]), fields[-2:]
-    with _telling(client, req_id):
+    with _as_errors(client, req_id):
         instrument = unique(client, req_id, ContractQuery.parse(fields[2 : 2 + CONTRACT_FIELDS]))
         if instrument is None or refused(client, req_id, "history", instrument):
             return
@@ -67,8 +67,8 @@ def cancel_head_timestamp(client: Client, fields: list[str]) -> None:
 
 
 @contextmanager
-def _telling(client: Client, req_id: int) -> Iterator[None]:
-    """Tell the client of what IB would refuse."""
+def _as_errors(client: Client, req_id: int) -> Iterator[None]:
+    """Send what IB would refuse as its error."""
     try:
         yield
     except BadRequest as reason:

@@ -11,6 +11,7 @@ from ingest.calendar.sessions import NEW_YORK, next_session, session_on, session
 from ingest.capacity.estimate import Case, Limits, Timing, slot_seconds
 from ingest.capacity.probe_result import stored
 from ingest.capture.modes import UNMEASURED, mode_of
+from ingest.corporate_actions import read_corporate_actions
 from ingest.errors import UsageError
 from ingest.settings import Settings
 from ingest.universe import read_universe
@@ -83,14 +84,10 @@ def _universe(settings: Settings) -> Iterator[Check]:
 
 
 def _actions(settings: Settings) -> Iterator[Check]:
-    # Its numerics take a moment to import.
-    from tws_simulator.errors import GatewayError
-    from tws_simulator.worlds.synthetic.events import read_corporate_actions
-
     file = settings.reference.corporate_actions
     try:
         actions = read_corporate_actions(file)
-    except GatewayError as error:
+    except UsageError as error:
         yield fail("corporate actions", one_line(error), "correct that line: no day can be built with it")
         return
     yield ok("corporate actions", f"{len(actions)} in {file}")

@@ -1,4 +1,7 @@
-"""Recorded days played back."""
+"""Recorded days played back.
+
+Outside this room only `ReplayWorld` is imported.
+"""
 
 from tws_simulator.worlds.replay.world import ReplayWorld
 
