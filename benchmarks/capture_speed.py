@@ -34,7 +34,7 @@ from ib_insync import IB, Contract
 
 from ingest.broker import BrokerSession
 from ingest.calendar.clock import ControlPort
-from ingest.capture import Ask, CaptureEngine, Outcome, Pace
+from ingest.capture import CaptureEngine, CaptureRules, Outcome, Pace, QuoteRequest
 from ingest.capture.readiness import option_ready
 from ingest.contracts import OptionContract
 from ingest.settings import Settings, load
@@ -153,14 +153,13 @@ async def capture_steadily(
     async with BrokerSession.connect(settings.ib) as session, metered(control) as used:
         engine = CaptureEngine(
             session,
-            Pace(settings),
-            timeout_s=acquisition.contract_timeout_s,
-            retries=0,
+            Pace(settings.ib, settings.acquisition),
+            CaptureRules(timeout_s=acquisition.contract_timeout_s, retries=0),
             on_outcome=lambda outcome: settled.append((time.monotonic(), outcome)),
         )
         ready = option_ready(acquisition.greeks_patience_s)
         began = time.monotonic()
-        task = asyncio.create_task(engine.capture([Ask(contract, "101", ready) for contract in contracts]))
+        task = asyncio.create_task(engine.capture([QuoteRequest(contract, "101", ready) for contract in contracts]))
         await asyncio.sleep(seconds)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -243,7 +242,7 @@ async def repeated_slots(contracts_each: int, slots: int) -> None:
         settings = settings_of(scenario, port)
         ready = option_ready(2.0)
         async with BrokerSession.connect(settings.ib) as session:
-            pace = Pace(settings)
+            pace = Pace(settings.ib, settings.acquisition)
             for slot in range(1, slots + 1):
                 count = 0
 
@@ -252,8 +251,8 @@ async def repeated_slots(contracts_each: int, slots: int) -> None:
                     count += 1
 
                 cpu, began = time.process_time(), time.monotonic()
-                engine = CaptureEngine(session, pace, timeout_s=11, retries=0, on_outcome=settled)
-                await engine.capture([Ask(contract, "101", ready) for contract in contracts[:contracts_each]])
+                engine = CaptureEngine(session, pace, CaptureRules(timeout_s=11, retries=0), on_outcome=settled)
+                await engine.capture([QuoteRequest(contract, "101", ready) for contract in contracts[:contracts_each]])
                 seconds, used = time.monotonic() - began, time.process_time() - cpu
                 del engine
                 gc.collect()

@@ -34,6 +34,7 @@ from ingest.broker import BrokerSession
 from ingest.calendar.sessions import Session, Slot, next_session
 from ingest.capture.rows import View
 from ingest.capture.snapshot import capture_slot
+from ingest.context import StepContext
 from ingest.contracts import Underlying
 from ingest.discovery.discover import Mode, discover
 from ingest.settings import Settings, load
@@ -69,7 +70,9 @@ class Bench:
         before_open = timedelta(hours=5, minutes=30) if mode == "prewarm" else timedelta(minutes=5)
         await self.session.step_clock(day.open - before_open)
         async with self.metered(f"{day.trade_date} {mode:8}") as found:
-            run = await discover(self.lake, self.session, day, self.universe, "all", self.settings, "manual", mode=mode)
+            run = await discover(
+                StepContext(self.lake, day, self.universe, self.settings, "manual"), self.session, mode=mode
+            )
             found |= {"asked": run.measures["questions"], "listed": run.measures["listed"]}
             found |= {"frozen": run.captured, "failed": run.failed, "messages": run.measures["messages"]}
 
@@ -78,7 +81,9 @@ class Bench:
         await self.session.step_clock(slot.sample_time if view == "intraday" else day.close + timedelta(hours=1))
         name = f"slot {slot.label}" if view == "intraday" else "close view"
         async with self.metered(f"{day.trade_date} {name}") as found:
-            runs = await capture_slot(self.lake, self.session, day, slot, view, self.universe, self.settings, "manual")
+            runs = await capture_slot(
+                StepContext(self.lake, day, self.universe, self.settings, "manual"), self.session, slot, view
+            )
             found |= {name: sum(getattr(run, name) for run in runs) for name in ("asked", "captured", "failed")}
             found["messages"] = sum(run.measures["messages"] for run in runs)
             found["latency_p99_ms"] = max(run.measures["latency_p99_ms"] for run in runs)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from flows.steps import PipelineContext
 from ingest.calendar.sessions import Session, Slot, next_session
-from ingest.open_interest.enrichment import due_at, is_missing, superseded_at
+from ingest.open_interest.enrichment import first_attempt_at, is_missing, superseded_at
 from ingest.settings import Settings
 from lake.reads import Reader, reader
 from lake.store import Lake
@@ -68,7 +68,7 @@ def _found(
             yield MissingItem("close snapshot", "close snapshot", missing, deadline if now < deadline else None)
         if frozen and not reads.rows("ops/published", f"trade_date = date '{day}' limit 1", "trade_date"):
             yield MissingItem("daily views", "daily views", 0, superseded_at(day, settings))
-    if now >= due_at(day, settings) and is_missing(lake, day, context.universe):
+    if now >= first_attempt_at(day, settings) and is_missing(lake, day, context.universe):
         # After the next publication the next session's own snapshots may still show it.
         yield MissingItem("open interest", "open interest", 0, _last_call(session, settings, now))
 

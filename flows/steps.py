@@ -22,11 +22,12 @@ from ingest.calendar.clock import Clock, MarketClock
 from ingest.calendar.sessions import NEW_YORK, Session, Slot, next_session, previous_session, session_on
 from ingest.capacity.probe_result import stored
 from ingest.capture import Outcome
-from ingest.capture.batch import STEPS as CAPTURE_STEPS
-from ingest.capture.fleet import Gateway, SlotObserver, Unobserved
+from ingest.capture.fleet import BatchConnection, SlotObserver
 from ingest.capture.modes import UNMEASURED
 from ingest.capture.rows import View
+from ingest.capture.slot import STEPS as CAPTURE_STEPS
 from ingest.capture.snapshot import capture_slot_on
+from ingest.context import StepContext
 from ingest.contracts import Underlying
 from ingest.discovery.discover import STEPS, Discovered, Mode, discover, reuse_last_frozen
 from ingest.errors import BrokerUnreachable, UsageError
@@ -77,6 +78,10 @@ class PipelineContext:
         """Where a rollup reads and writes."""
         return BuildPaths(self.settings.lake.root, self.state / "seeds", self.state)
 
+    def step(self, lake: Lake, trading_session: Session, settings: Settings | None = None) -> StepContext:
+        """What a step of `ingest` takes for a session; `settings` in place of the command's."""
+        return StepContext(lake, trading_session, self.universe, settings or self.settings, self.trigger, self.part)
+
 
 @dataclass(frozen=True, slots=True)
 class BrokerContext:
@@ -103,31 +108,11 @@ class BrokerContext:
         _check_discovery(trading_session, self.session.clock.now())
         context = self.context
         with active_step(context.state, STEPS[mode], trading_session.trade_date):
-            return await discover(
-                self.lake,
-                self.session,
-                trading_session,
-                context.universe,
-                context.part,
-                self._alone,
-                context.trigger,
-                on_underlying,
-                mode,
-            )
+            return await discover(self._context(trading_session, self._alone), self.session, on_underlying, mode)
 
     def reuse_frozen(self, trading_session: Session, reason: str) -> Run:
         """Freeze the last set for a session whose discovery has lost the broker."""
-        context = self.context
-        return reuse_last_frozen(
-            self.lake,
-            trading_session,
-            context.universe,
-            context.part,
-            context.settings,
-            context.trigger,
-            self.session.clock,
-            reason,
-        )
+        return reuse_last_frozen(self._context(trading_session), self.session.clock, reason)
 
     def is_frozen(self, trading_session: Session) -> bool:
         """Whether a session has any contracts to capture."""
@@ -145,17 +130,8 @@ class BrokerContext:
         context = self.context
         await self._align_clocks()
         with active_step(context.state, CAPTURE_STEPS[view], slot.trade_date, slot.slot_30m):
-            return await capture_slot_on(
-                [self._gateway(session) for session in (self.session, *self.others)],
-                self.lake,
-                trading_session,
-                slot,
-                view,
-                context.universe,
-                context.settings,
-                context.trigger,
-                observer or Unobserved(),
-            )
+            connections = [self._connection(session) for session in (self.session, *self.others)]
+            return await capture_slot_on(self._context(trading_session), connections, slot, view, observer)
 
     async def enrich(
         self, trading_session: Session, on_outcome: Callable[[Outcome], None] = lambda outcome: None
@@ -163,13 +139,14 @@ class BrokerContext:
         """Observe the open interest of a session that has closed."""
         context = self.context
         with active_step(context.state, "enrichment", trading_session.trade_date):
-            return await enrich(
-                self.lake, self.session, trading_session, context.universe, self._alone, context.trigger, on_outcome
-            )
+            return await enrich(self._context(trading_session, self._alone), self.session, on_outcome)
 
-    def _gateway(self, session: BrokerSession) -> Gateway:
+    def _context(self, trading_session: Session, settings: Settings | None = None) -> StepContext:
+        return self.context.step(self.lake, trading_session, settings)
+
+    def _connection(self, session: BrokerSession) -> BatchConnection:
         probed = stored(self.context.state, session.address)
-        return Gateway(session, probed.holding if probed else UNMEASURED)
+        return BatchConnection(session, probed.occupancy if probed else UNMEASURED)
 
     @property
     def _alone(self) -> Settings:
@@ -190,10 +167,7 @@ class BrokerContext:
 
         None when nothing is missing, or IB may still show it. A run that filled or gave up anything calls for a rollup.
         """
-        context = self.context
-        return last_resort(
-            self.lake, self.session.clock, trading_session, context.universe, context.settings, context.trigger
-        )
+        return last_resort(self._context(trading_session), self.session.clock)
 
 
 def reuse_frozen(context: PipelineContext, trading_session: Session, clock: Clock, reason: str) -> Run:
@@ -208,9 +182,7 @@ def reuse_frozen(context: PipelineContext, trading_session: Session, clock: Cloc
             f"{trading_session.trade_date} is frozen at {settings.schedule.freeze_at:%H:%M}: there is time"
         )
     lake = Lake.open(settings.lake.root)
-    return reuse_last_frozen(
-        lake, trading_session, context.universe, context.part, settings, context.trigger, clock, reason
-    )
+    return reuse_last_frozen(context.step(lake, trading_session), clock, reason)
 
 
 def _check_discovery(trading_session: Session, now: datetime) -> None:

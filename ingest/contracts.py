@@ -1,5 +1,6 @@
 """What is recorded: underlyings and option contracts, as plain values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal
@@ -76,6 +77,11 @@ class ChainParameters:
     multiplier: str
     expirations: frozenset[date]
     strikes: frozenset[float]
+
+
+def contract_from_row(row: Mapping[str, object]) -> OptionContract:
+    """The contract in a row of ``raw/contracts``."""
+    return OptionContract(**{name: row[name] for name in OptionContract.__slots__})  # type: ignore[arg-type]
 
 
 def ib_date(text: str) -> date:

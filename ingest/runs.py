@@ -14,8 +14,6 @@ import uuid_utils
 
 from ingest.broker import BrokerSession
 from ingest.calendar.clock import Clock
-from ingest.capture.engine import Outcome
-from ingest.capture.rows import DELAYED
 from lake.reads import reader
 from lake.rows import bounded_text
 from lake.store import Lake
@@ -104,21 +102,11 @@ class Run:
         self.measures["messages"] = session.messages - self._messages_before
         self.measures["pacing_errors"] = session.pacing_errors - self._pacing_before
 
-    def account(self, outcomes: Sequence[Outcome], sample_time: datetime | None, session: BrokerSession) -> None:
-        """Take counts, skew and latency from the outcomes."""
-        self.asked += len(outcomes)
-        self.failed += sum(outcome.failure is not None for outcome in outcomes)
+    def count(self, asked: int, *, failed: int) -> None:
+        """Add contracts that were asked, `failed` of them in vain; the status follows from all so far."""
+        self.asked += asked
+        self.failed += failed
         self.captured = self.asked - self.failed
-        self.count_messages(session)
-        self.measures["delayed"] = sum(o.quote is not None and o.quote.market_data_type in DELAYED for o in outcomes)
-        if sample_time:
-            skews = sorted((o.asof - sample_time).total_seconds() for o in outcomes if o.asof)
-            self.measures |= {"skew_p50_s": _quantile(skews, 0.5), "skew_p99_s": _quantile(skews, 0.99)}
-        latencies = sorted(o.latency_s * 1000 for o in outcomes if not o.failure)
-        self.measures |= {"latency_p50_ms": _quantile(latencies, 0.5), "latency_p99_ms": _quantile(latencies, 0.99)}
-        for outcome in outcomes:
-            if failure := outcome.failure:
-                self.error(failure.kind, failure.message, outcome.requested_at, failure.code, outcome.ask.conid)
         if self.failed:
             self.status = "partial" if self.captured else "failed"
 
@@ -171,7 +159,3 @@ class Run:
         metrics.mkdir(parents=True, exist_ok=True)
         with (metrics / f"{self.trade_date}.jsonl").open("a") as lines:
             lines.write(json.dumps(row, default=str) + "\n")
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float | None:
-    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 6) if ordered else None

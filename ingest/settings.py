@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from ingest.errors import UsageError
 from lake.location import DEFAULT_ROOT, settings_file
@@ -252,7 +258,7 @@ class WatchSettings(Section):
 
 
 class Settings(BaseSettings):
-    """All settings. Build it with `load`, which turns every mistake into one line."""
+    """All settings. Build it with `load`, which reads file and environment and turns every mistake into one line."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -285,18 +291,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Earlier sources win: flags, CHAINLAKE_*, IB_*, the TOML file."""
-        toml = TomlConfigSettingsSource(settings_cls, toml_file=_toml_file.path)
-        return init_settings, env_settings, _IbVariables(settings_cls), toml
-
-
-class _TomlFile:
-    """Which TOML file the next `Settings()` reads; pydantic-settings offers no argument for it."""
-
-    path: Path | None = None
-
-
-_toml_file = _TomlFile()
+        """Only what is given: `load` is where files and the environment come in."""
+        return (init_settings,)
 
 
 class _IbVariables(PydanticBaseSettingsSource):
@@ -326,13 +322,26 @@ def load(config: Path | None = None, **flags: dict[str, Any]) -> Settings:
     config = config or settings_file()
     if config is not None and not config.exists():
         raise UsageError(f"no settings file {config}: give another --config, or run `chainlake init`")
-    _toml_file.path = config
     try:
-        return Settings(**{section: keys for section, keys in flags.items() if keys})  # type: ignore[arg-type]
+        # Later ones win.
+        sources = (TomlConfigSettingsSource(Settings, config), _IbVariables(Settings), EnvSettingsSource(Settings))
+        given: dict[str, Any] = {}
+        for values in (*(source() for source in sources), flags):
+            given = _merged(given, values)
+        return Settings(**given)
     except ValidationError as error:
         raise UsageError(f"setting {first_mistake(error)} ({_origin(config)})") from None
     except ValueError as error:  # includes a TOML syntax error
         raise UsageError(f"settings cannot be read: {str(error).splitlines()[0]} ({_origin(config)})") from None
+
+
+def _merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    """Both, table by table; `high` wins."""
+    merged = dict(low)
+    for key, value in high.items():
+        kept = merged.get(key)
+        merged[key] = _merged(kept, value) if isinstance(kept, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def first_mistake(error: ValidationError) -> str:

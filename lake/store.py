@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import pyarrow as pa
 import structlog
@@ -18,12 +18,12 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from lake import storage
 from lake.errors import LakeError, LakeMissing, NewerSchema, OriginMismatch
 from lake.files import HOT_FILES, daily_files
+from lake.origin import Origin
 from lake.rows import to_arrow
 from lake.tables import BY_NAME, RUNS, SCHEMA_VERSION, SESSIONS, TABLES, Table
 
 log = structlog.get_logger(__name__)
 
-Origin = Literal["ibkr-live", "ibkr-paper", "simulated", "replay"]
 ORIGINS = get_args(Origin)
 MANIFEST = "lake.json"
 # Key of the first commit of raw/sessions that tells what the manifest says.

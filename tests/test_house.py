@@ -1,9 +1,11 @@
-"""The house in order: files that are made from others are current, and the shipped configuration holds."""
+"""The house in order: made files are current, the shipped configuration holds, and the code keeps to its plan."""
 
+import ast
 import csv
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -136,3 +138,83 @@ def test_the_universe_begins_with_the_stocks_of_each_stage() -> None:
         assert (underlying.group == "top10") == (underlying in universe[:10]) == (underlying.weight is not None)
     conids = [underlying.conid for underlying in universe if underlying.conid is not None]
     assert len(conids) == len(set(conids)) == 10
+
+
+# -- code --------------------------------------------------------------------------------------------------------------
+
+PACKAGES = ("chainlake", "flows", "ingest", "lake", "option_pricing", "tws_simulator")
+MOST_LINES, LONGEST_FUNCTION, MOST_PARAMETERS = 400, 50, 6
+# Functions that are longer, or take more, and why.
+ALLOWED = {
+    "option_pricing/black_scholes.py:price": "the seven terms of the formula",
+    "option_pricing/black_scholes.py:value": "the seven terms of the formula",
+    "option_pricing/black_scholes.py:implied_vol": "the seven terms of the formula",
+    "chainlake/cli/commands/capacity.py:capacity": "Typer makes each option of a command from a parameter",
+    "chainlake/cli/commands/gate.py:gate": "Typer makes each option of a command from a parameter",
+    "chainlake/cli/commands/gateway.py:gateway": "Typer makes each option of a command from a parameter",
+    "chainlake/cli/commands/stored.py:sql": "Typer makes each option of a command from a parameter",
+    "chainlake/cli/commands/ops/install.py:install": "Typer makes each option of a command from a parameter",
+    "chainlake/cli/commands/ops/service.py:rehearse_": "Typer makes each option of a command from a parameter",
+}
+
+
+def modules() -> dict[str, Path]:
+    """Path by dotted name, of every module of the packages."""
+    found: dict[str, Path] = {}
+    for file in (file for package in PACKAGES for file in (REPOSITORY / package).rglob("*.py")):
+        parts = file.relative_to(REPOSITORY).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+def imported(tree: ast.Module, names: Mapping[str, Path]) -> Iterator[str]:
+    """Modules of the packages that a module imports, at its top, in a function or for types only."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield from (
+                    name for name in (inner, node.module) if name in names and (name == inner or inner not in names)
+                )
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    files = modules()
+    graph = {name: set(imported(ast.parse(file.read_text(encoding="utf-8")), files)) for name, file in files.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as circle:
+        pytest.fail(" <- ".join(circle.args[1]))
+
+
+def test_no_file_is_longer_than_a_few_screens() -> None:
+    lengths = {str(file.relative_to(REPOSITORY)): len(file.read_text().splitlines()) for file in modules().values()}
+    assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    return sum(argument.arg not in ("self", "cls") for argument in arguments)
+
+
+def test_long_functions_and_long_parameter_lists_are_the_ones_with_a_reason() -> None:
+    found = {
+        f"{file.relative_to(REPOSITORY)}:{node.name}"
+        for file in modules().values()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (parameters(node) > MOST_PARAMETERS or node.end_lineno - node.lineno >= LONGEST_FUNCTION)  # type: ignore[operator]
+    }
+    assert found == set(ALLOWED)
+
+
+def test_every_package_says_what_lives_in_it() -> None:
+    without = [
+        str(file.relative_to(REPOSITORY))
+        for file in modules().values()
+        if file.name == "__init__.py" and not ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+    ]
+    assert without == []

@@ -1,8 +1,9 @@
 """A simulated TWS gateway: a TCP server that speaks the TWS wire protocol, for demos, tests and benchmarks.
 
 It is the oracle of the client: of the client it imports `ingest.calendar` and `ingest.errors` and nothing else, and
-programs import the names below and `worlds.synthetic.SyntheticWorld` (tests may go deeper). So a rule that both need is written twice, on purpose, in these
-places and in no others. Do not merge such twins: a mistake would then be made on both sides, and no test could show it.
+programs import the names below and `worlds.synthetic.SyntheticWorld` (tests may go deeper). So a rule that both need is
+written twice, on purpose, in these places and in no others. Do not merge such twins: a mistake would then be made on
+both sides, and no test could show it.
 
 | rule | client | simulated gateway |
 |---|---|---|

@@ -18,6 +18,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from chainlake.ops.incidents.causes import FlowTrouble
 from flows.prefect.reporting import BREACHED
 from ingest.broker import BrokerSession
+from ingest.broker.lookup import Lookup
 from ingest.calendar.sessions import NEW_YORK
 from ingest.errors import BrokerUnreachable
 from ingest.settings import Settings
@@ -47,7 +48,7 @@ async def gateway_state(settings: Settings) -> GatewayState:
     """Connect to the gateway as capture would, and compare its clock with the host's."""
     try:
         async with BrokerSession.connect(settings.ib) as session:
-            server_time = await session.server_time()
+            server_time = await Lookup(session).server_time()
             # Told in whole seconds: half of one is what it is off by on average.
             skew = (server_time - session.clock.now()).total_seconds() + 0.5
     except BrokerUnreachable as reason:

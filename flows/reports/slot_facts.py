@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+from ingest.broker.pacing import PRESETS
 from ingest.capacity.estimate import Limits, Speed, Timing, speed
 from ingest.capture.modes import Mode
-from ingest.capture.pacing import PRESETS
 from ingest.settings import Settings
 from lake.reads import Reader
 

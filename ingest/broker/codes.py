@@ -16,6 +16,10 @@ FARM_BROKEN = 2103
 FARM_OK = frozenset({2104, 2108})
 SIMULATOR_NOTICE = 2199
 
+# By the market data type that was wanted: delayed, or the last delayed quote after the close.
+DELAYED_COUNTERPARTS = {1: 3, 2: 4}
+DELAYED_TYPES = frozenset(DELAYED_COUNTERPARTS.values())
+
 # IB's note on delayed data: the only generic ticks that it has.
 DELAYED_GENERIC_TICKS = frozenset({101, 106, 165, 221, 232, 236, 258})
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from ingest.contracts import Underlying
 from ingest.errors import UsageError
 
 LIBRARIES = ("ib_insync", "ib_async")
@@ -110,6 +111,17 @@ def _unthrottled(ib: IB) -> IB:
     return ib
 
 
+def ib_contract(underlying: Underlying) -> Contract:
+    """The contract to ask IB for, by its id where that is known, else by its terms."""
+    return Contract(
+        conId=underlying.conid or 0,
+        symbol=underlying.symbol,
+        secType=underlying.sec_type,
+        exchange=underlying.exchange,
+        currency="USD",
+    )
+
+
 def request_market_data(
     ib: IB, contract: Contract, generic_ticks: str, *, snapshot: bool
 ) -> tuple[int, Ticker, "asyncio.Future[object] | None"]:
@@ -146,6 +158,7 @@ __all__ = [
     "OptionComputation",
     "Ticker",
     "evict",
+    "ib_contract",
     "installed_library",
     "new_client",
     "request_market_data",

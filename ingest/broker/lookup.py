@@ -6,17 +6,27 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TypeVar
 
-from ingest.broker.library import IB, Contract, Option
-from ingest.broker.session import BrokerSession, contract_of
+from ingest.broker.library import IB, Contract, Option, ib_contract
+from ingest.broker.session import BrokerSession
 from ingest.broker.subscription import RequestError
-from ingest.contracts import LARGEST, OptionContract, OptionSpec, Underlying, ib_date, listed, occ_expiry
+from ingest.contracts import (
+    LARGEST,
+    ChainParameters,
+    OptionContract,
+    OptionSpec,
+    Underlying,
+    ib_date,
+    listed,
+    occ_expiry,
+)
 from ingest.errors import BrokerUnreachable
 
 T = TypeVar("T")
 
 # "No security definition has been found": no such contract.
 NOT_LISTED = 200
-# Not a code of IB's: several contracts fit, or none and no reason was told.
+ANSWER_TIMEOUT_S = 60.0
+# Not a code of IB's: several contracts fit, or none and no reason was given.
 UNSETTLED = 0
 
 
@@ -32,14 +42,49 @@ class Bar:
 class Lookup:
     """Asks over a session's connection, and counts the messages there; nothing here paces.
 
-    Everything raises BrokerUnreachable when the connection is lost, TimeoutError when a request is left unanswered. The
-    library tells an error of such a request apart from an empty answer only through its event.
+    Everything raises BrokerUnreachable when the connection is lost. What has a `timeout_s` raises TimeoutError when it
+    is left unanswered, the others BrokerUnreachable after a minute. The library tells an error of a request apart from
+    an empty answer only through its event.
     """
 
     def __init__(self, session: BrokerSession) -> None:
         self._session = session
         self._client: IB | None = None
         self._errors: dict[int, RequestError | None] = {}
+
+    async def known_underlyings(self, underlyings: Sequence[Underlying]) -> list[Underlying]:
+        """Those of `underlyings` that IB knows, with their conid."""
+        contracts = [ib_contract(underlying) for underlying in underlyings]
+        await self._answer(self._session.client.qualifyContractsAsync(*contracts), len(contracts))
+        # A contract that was not found stays as it was asked: it has no local symbol.
+        return [
+            replace(underlying, conid=contract.conId)
+            for underlying, contract in zip(underlyings, contracts, strict=True)
+            if contract.localSymbol and 0 < contract.conId <= LARGEST
+        ]
+
+    async def option_chain(self, underlying: Underlying) -> list[ChainParameters]:
+        """Trading classes, expirations (last trade dates) and strikes of an underlying, on all exchanges."""
+        chains = await self._answer(
+            self._session.client.reqSecDefOptParamsAsync(
+                underlying.symbol, "", underlying.sec_type, underlying.conid or 0
+            )
+        )
+        return [
+            ChainParameters(
+                chain.exchange,
+                chain.tradingClass,
+                chain.multiplier,
+                frozenset(ib_date(text) for text in chain.expirations),
+                frozenset(float(strike) for strike in chain.strikes),
+            )
+            for chain in chains
+        ]
+
+    async def server_time(self) -> datetime:
+        """What the gateway's clock shows, in whole seconds (UTC)."""
+        shown: datetime = await self._answer(self._session.client.reqCurrentTimeAsync())
+        return shown
 
     async def options(self, specs: Sequence[OptionSpec], timeout_s: float) -> list[OptionContract | RequestError]:
         """For each of `specs` the contract that is listed, or the error: code NOT_LISTED when there is none."""
@@ -64,7 +109,7 @@ class Lookup:
 
     async def underlyings(self, underlyings: Sequence[Underlying], timeout_s: float) -> list[Underlying | RequestError]:
         """For each of `underlyings` itself with its conid, or the error: code NOT_LISTED when IB does not know it."""
-        contracts = [contract_of(underlying) for underlying in underlyings]
+        contracts = [ib_contract(underlying) for underlying in underlyings]
         errors = await self._asked(self._ib.qualifyContractsAsync(*contracts), contracts, timeout_s)
         # A contract that was not found stays as it was asked: it has no local symbol.
         return [
@@ -91,6 +136,19 @@ class Lookup:
             raise TimeoutError
         return found if error is None or found else error
 
+    async def _answer(self, request: Awaitable[T], messages: int = 1) -> T:
+        # The library's requests wait for ever when the gateway stays silent.
+        address = self._session.address
+        self._session.messages += messages
+        try:
+            return await asyncio.wait_for(request, ANSWER_TIMEOUT_S)
+        except TimeoutError:
+            raise BrokerUnreachable(
+                f"{address} left a request without an answer for {ANSWER_TIMEOUT_S:.0f} s"
+            ) from None
+        except ConnectionError:
+            raise BrokerUnreachable(f"the connection to {address} was lost") from None
+
     async def _asked(
         self, request: Awaitable[object], contracts: Sequence[Contract], timeout_s: float
     ) -> list[RequestError | None]:
@@ -108,12 +166,12 @@ class Lookup:
     @property
     def _ib(self) -> IB:
         # A connection that came back is another client.
-        if self._client is not self._session._ib:
-            self._client = self._session._ib
-            self._client.errorEvent += self._told
+        if self._client is not self._session.client:
+            self._client = self._session.client
+            self._client.errorEvent += self._error_arrived
         return self._client
 
-    def _told(self, _request_id: int, code: int, message: str, contract: Contract | None) -> None:
+    def _error_arrived(self, _request_id: int, code: int, message: str, contract: Contract | None) -> None:
         if id(contract) in self._errors:
             self._errors[id(contract)] = RequestError(code, message)
 

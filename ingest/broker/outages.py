@@ -65,7 +65,7 @@ class Outages:
         return [outage for outage in self if outage.since < asked_at and outage.concerns(option=option)]
 
 
-def told(code: int, message: str) -> tuple[OutageKind, bool] | None:
+def outage_change(code: int, message: str) -> tuple[OutageKind, bool] | None:
     """The outage that a message is about, and whether it begins (True) or is over (False)."""
     if code in codes.CONNECTION_LOST:
         return "ib_connection", True

@@ -10,10 +10,9 @@ from datetime import date
 from typing import TypeVar
 
 from ingest.broker.codes import LINES_EXHAUSTED, is_advisory
-from ingest.broker.library import IB, Contract, Option, Ticker, request_market_data
+from ingest.broker.library import IB, Contract, Option, Ticker, ib_contract, request_market_data
 from ingest.broker.link import open_link
 from ingest.broker.quotes import quote_of
-from ingest.broker.session import contract_of
 from ingest.contracts import Right, Underlying, ib_date
 from ingest.errors import BrokerUnreachable
 from ingest.settings import IbSettings
@@ -107,7 +106,7 @@ class ProbeLink:
 
     async def identify(self, underlying: Underlying) -> Underlying | None:
         """An underlying with its conid; None when IB does not know it."""
-        contract = contract_of(underlying)
+        contract = ib_contract(underlying)
         await self._answer(self._ib.qualifyContractsAsync, contract)
         return replace(underlying, conid=contract.conId) if contract.localSymbol else None
 

@@ -8,33 +8,28 @@ import contextlib
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
-from typing import TypeVar
 
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from ingest.broker import codes, link
 from ingest.broker.library import IB, Contract, Ticker, evict, request_market_data
-from ingest.broker.outages import Outage, OutageKind, Outages, told
-from ingest.broker.subscription import Nobody, RequestError, Subscription, Watcher
+from ingest.broker.outages import Outage, OutageKind, Outages, outage_change
+from ingest.broker.pacing import Pace
+from ingest.broker.subscription import NullWatcher, RequestError, Subscription, Watcher
 from ingest.calendar.clock import Clock, ControlPort, HostClock
-from ingest.contracts import ChainParameters, OptionContract, Underlying, ib_date
+from ingest.contracts import OptionContract, Underlying
 from ingest.errors import BrokerUnreachable
-from ingest.settings import IbSettings
-from lake.store import Origin
+from ingest.settings import AcquisitionSettings, IbSettings
+from lake.origin import Origin
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
-ANSWER_TIMEOUT_S = 60.0
 FIRST_RECONNECT_S, LONGEST_RECONNECT_S = 0.25, 10.0
 # An error 100 does not name the message that was dropped: it is one of the last second, or came just before it.
 DROPPED_WITHIN_S = 2.0
-# By the market data type that was wanted: delayed, or the last delayed quote after the close.
-DELAYED_TYPES = {1: 3, 2: 4}
 # How accounts that are not live begin, longest prefix first.
 ACCOUNTS: dict[str, Origin] = {"SIMR": "replay", "SIM": "simulated", "D": "ibkr-paper"}
 
@@ -53,7 +48,7 @@ class BrokerSession:
         self.delayed = False
         self.clock: Clock = HostClock()
         self.control: ControlPort | None = None
-        self.watcher: Watcher = Nobody()
+        self.watcher: Watcher = NullWatcher()
         self.outages = Outages()
         self._ib = IB()
         self._client_id: int | None = None
@@ -65,6 +60,7 @@ class BrokerSession:
         self._recent_cancels: deque[tuple[float, Subscription]] = deque(maxlen=1000)
         self._notices: dict[int, str] = {}
         self._heartbeat: asyncio.Task[None] | None = None
+        self._paces: dict[str, Pace] = {}
 
     # -- the connection ------------------------------------------------------------------------------------------
 
@@ -165,6 +161,11 @@ class BrokerSession:
         return self._client_id
 
     @property
+    def client(self) -> IB:
+        """The library's client of the present socket; after `reconnect` it is another. For this package only."""
+        return self._ib
+
+    @property
     def connected(self) -> bool:
         """Whether the socket is up."""
         return bool(self._ib.isConnected())
@@ -191,53 +192,11 @@ class BrokerSession:
             raise BrokerUnreachable(f"the gateway at {self.address} has no control port: start it with --control-port")
         self.clock = await self.control.step(instant)
 
-    # -- reference data ------------------------------------------------------------------------------------------
-
-    async def qualify_underlyings(self, underlyings: Sequence[Underlying]) -> list[Underlying]:
-        """Those of `underlyings` that IB knows, with their conid."""
-        contracts = [contract_of(underlying) for underlying in underlyings]
-        self.messages += len(contracts)
-        await self._answer(self._ib.qualifyContractsAsync(*contracts))
-        # A contract that was not found stays as it was asked: it has no local symbol.
-        return [
-            replace(underlying, conid=contract.conId)
-            for underlying, contract in zip(underlyings, contracts, strict=True)
-            if contract.localSymbol
-        ]
-
-    async def option_chain(self, underlying: Underlying) -> list[ChainParameters]:
-        """Trading classes, expirations (last trade dates) and strikes of an underlying, on all exchanges."""
-        self.messages += 1
-        chains = await self._answer(
-            self._ib.reqSecDefOptParamsAsync(underlying.symbol, "", underlying.sec_type, underlying.conid or 0)
-        )
-        return [
-            ChainParameters(
-                chain.exchange,
-                chain.tradingClass,
-                chain.multiplier,
-                frozenset(ib_date(text) for text in chain.expirations),
-                frozenset(float(strike) for strike in chain.strikes),
-            )
-            for chain in chains
-        ]
-
-    async def server_time(self) -> datetime:
-        """What the gateway's clock shows, in whole seconds (UTC). Raises BrokerUnreachable."""
-        self.messages += 1
-        told: datetime = await self._answer(self._ib.reqCurrentTimeAsync())
-        return told
-
-    async def _answer(self, request: Awaitable[T]) -> T:
-        # The library's requests wait for ever when the gateway stays silent.
-        try:
-            return await asyncio.wait_for(request, ANSWER_TIMEOUT_S)
-        except TimeoutError:
-            raise BrokerUnreachable(
-                f"{self.address} left a request without an answer for {ANSWER_TIMEOUT_S:.0f} s"
-            ) from None
-        except ConnectionError:
-            raise BrokerUnreachable(f"the connection to {self.address} was lost") from None
+    def pace(self, acquisition: AcquisitionSettings) -> Pace:
+        """The budget of this connection under the preset: what it has learned holds from one slot to the next."""
+        if acquisition.preset not in self._paces:
+            self._paces[acquisition.preset] = Pace(self.settings, acquisition)
+        return self._paces[acquisition.preset]
 
     # -- market data ---------------------------------------------------------------------------------------------
 
@@ -247,7 +206,7 @@ class BrokerSession:
         After `fall_back_to_delayed` its delayed counterpart is asked for instead.
         """
         self._wanted_type = market_data_type
-        asked = DELAYED_TYPES.get(market_data_type, market_data_type) if self.delayed else market_data_type
+        asked = codes.DELAYED_COUNTERPARTS.get(market_data_type, market_data_type) if self.delayed else market_data_type
         if asked == self._market_data_type:
             return
         if self.connected:
@@ -298,7 +257,7 @@ class BrokerSession:
         if not self.connected:
             raise BrokerUnreachable(f"the connection to {self.address} was lost")
         self.messages += 1
-        delayed = self._market_data_type in DELAYED_TYPES.values()
+        delayed = self._market_data_type in codes.DELAYED_TYPES
         if snapshot:
             generic_ticks = ""
         elif delayed:
@@ -354,7 +313,7 @@ class BrokerSession:
             self.watcher.updated(subscription)
 
     def _note_outage(self, code: int, message: str) -> None:
-        if (change := told(code, message)) is None:
+        if (change := outage_change(code, message)) is None:
             return
         kind, begins = change
         if begins:
@@ -369,7 +328,7 @@ class BrokerSession:
     def _socket_lost(self) -> None:
         self._stop_heartbeat()
         self._forget_all()
-        # What was told on the old socket is told again on the next one, if it still holds.
+        # What was reported on the old socket is reported again on the next one, if it still holds.
         for outage in self.outages:
             self._outage_over(outage.kind)
         self._outage_began("socket")
@@ -391,14 +350,3 @@ class BrokerSession:
             seconds = round(time.monotonic() - outage.since, 3)
             log.warning("broker_outage", kind=kind, gateway=self.address, seconds=seconds, data_lost=data_lost)
             self.watcher.outage_over(outage, data_lost=data_lost)
-
-
-def contract_of(underlying: Underlying) -> Contract:
-    """The contract to ask IB for, by its id where that is known, else by its terms."""
-    return Contract(
-        conId=underlying.conid or 0,
-        symbol=underlying.symbol,
-        secType=underlying.sec_type,
-        exchange=underlying.exchange,
-        currency="USD",
-    )

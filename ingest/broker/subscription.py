@@ -71,7 +71,7 @@ class Watcher(Protocol):
         """Requests are answered again; with `data_lost` every subscription is gone."""
 
 
-class Nobody:
+class NullWatcher:
     """A watcher that does nothing: between captures."""
 
     def updated(self, subscription: Subscription) -> None:

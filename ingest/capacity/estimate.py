@@ -8,9 +8,9 @@ from datetime import date
 from statistics import fmean
 from typing import Literal
 
+from ingest.broker.pacing import ASSUMED_LINE_SECONDS, PRESETS, SPARE_LINES, Preset
 from ingest.calendar.sessions import HALF_HOUR
-from ingest.capture.modes import Holding, Mode, contracts_per_second
-from ingest.capture.pacing import ASSUMED_HOLDING_S, PRESETS, SPARE_LINES, Preset
+from ingest.capture.modes import LineOccupancy, Mode, contracts_per_second
 from ingest.discovery.selection import wants_expiry, wants_strike
 from ingest.settings import FilterSettings, Settings
 
@@ -52,7 +52,7 @@ class Limits:
 class Timing:
     """Mean wall-clock seconds for which a contract is asked, by mode."""
 
-    streaming_s: float = ASSUMED_HOLDING_S
+    streaming_s: float = ASSUMED_LINE_SECONDS
     snapshot_s: float = ASSUMED_SNAPSHOT_S
     snapshots_hold_lines: bool = True
 
@@ -61,9 +61,9 @@ class Timing:
         return self.streaming_s if mode == "streaming" else self.snapshot_s
 
     @property
-    def holding(self) -> Holding:
+    def occupancy(self) -> LineOccupancy:
         """How long lines are held."""
-        return Holding(self.streaming_s, self.snapshot_s if self.snapshots_hold_lines else 0.0)
+        return LineOccupancy(self.streaming_s, self.snapshot_s if self.snapshots_hold_lines else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,11 @@ def speed(mode: Mode, preset: Preset | None, limits: Limits, timing: Timing) -> 
     if mode == "streaming" and not limits.cancels_count:
         messages *= 2
     lines = max(1, limits.lines - limits.spare_lines)
-    holding = timing.holding.streaming_s if mode == "streaming" else timing.holding.snapshot_s
+    occupancy = timing.occupancy.streaming_s if mode == "streaming" else timing.occupancy.snapshot_s
     by_messages = contracts_per_second(mode, lines, messages, 0.0)
     bounds: dict[Bound, float] = {
         "messages": by_messages,
-        "lines": contracts_per_second(mode, lines, messages, holding or 0.0),
+        "lines": contracts_per_second(mode, lines, messages, occupancy or 0.0),
     }
     if preset is not None:
         bounds["preset"] = min(

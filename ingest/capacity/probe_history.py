@@ -12,7 +12,6 @@ from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, wait_fi
 from ingest.broker import BrokerSession, RequestError
 from ingest.broker.lookup import Bar, Lookup
 from ingest.calendar.sessions import Session, previous_session, session_on
-from ingest.capture.pacing import pace_of
 from ingest.contracts import OptionContract
 from ingest.settings import Settings
 from lake.sentinels import known_count
@@ -100,7 +99,7 @@ async def probe_history(
 
     Raises BrokerUnreachable when the connection is lost.
     """
-    lookup, pace, answers = Lookup(session), pace_of(session, settings), []
+    lookup, pace, answers = Lookup(session), session.pace(settings.acquisition), []
     for contract in contracts:
         for question in QUESTIONS:
             await pace.message()

@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ingest.capture.modes import Holding
+from ingest.capture.modes import LineOccupancy
 
 log = structlog.get_logger(__name__)
 
@@ -69,13 +69,13 @@ class ProbeResult(BaseModel):
     notes: tuple[str, ...] = ()
 
     @property
-    def holding(self) -> Holding:
+    def occupancy(self) -> LineOccupancy:
         """How long a contract is asked, as far as it was measured: capture counts a line for it, free or not."""
 
         def seconds(milliseconds: float | None) -> float | None:
             return None if milliseconds is None else milliseconds / 1000
 
-        return Holding(seconds(self.streaming_hold_ms), seconds(self.snapshot_hold_ms))
+        return LineOccupancy(seconds(self.streaming_hold_ms), seconds(self.snapshot_hold_ms))
 
 
 def store(result: ProbeResult, state: Path) -> Path:

@@ -2,55 +2,41 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 
 import structlog
 
 from ingest.broker import BrokerSession
-from ingest.calendar.sessions import Slot
-from ingest.capture.asks import Ask, Outcome
-from ingest.capture.engine import CaptureEngine
+from ingest.broker.pacing import Pace
+from ingest.capture.accounting import account
+from ingest.capture.engine import CaptureEngine, CaptureRules
 from ingest.capture.modes import MESSAGES, Mode
-from ingest.capture.pacing import Pace
-from ingest.capture.readiness import option_ready, underlying_ready
-from ingest.capture.rows import Attempt, View, option_row, underlying_row
+from ingest.capture.outcomes import Outcome
+from ingest.capture.readiness import OPTION_TICKS, UNDERLYING_TICKS, option_ready, underlying_ready
+from ingest.capture.requests import QuoteRequest
+from ingest.capture.rows import Attempt, option_row, underlying_row
+from ingest.capture.slot import STEPS, SlotContext
 from ingest.contracts import OptionContract, Underlying
 from ingest.errors import BrokerUnreachable
-from ingest.runs import RUN_TYPES, Run, Trigger
-from ingest.settings import Settings
-from lake.store import Lake
+from ingest.runs import RUN_TYPES, Run
 
 log = structlog.get_logger(__name__)
 
-OPTION_TICKS = "101"
-UNDERLYING_TICKS = "104,106"
-STEPS: dict[View, str] = {"intraday": "snapshot", "close": "close-snapshot"}
-
 
 class Batch:
-    """Captures a part of a slot's contracts within `window` (start, end) and appends one raw row for each asked."""
+    """Captures a part of a slot's contracts within its window and appends one raw row for each asked.
 
-    def __init__(
-        self,
-        lake: Lake,
-        session: BrokerSession,
-        slot: Slot,
-        view: View,
-        window: tuple[datetime, datetime],
-        name: str,
-        settings: Settings,
-        trigger: Trigger,
-        stale: frozenset[int] = frozenset(),
-    ) -> None:
-        self._lake, self._session, self._slot, self._settings = lake, session, slot, settings
-        self._ends_at = window[1]
-        self._run = Run(
-            STEPS[view], slot.trade_date, trigger, session.clock.now(), view=view, slot_30m=slot.slot_30m, batch=name
+    `stale` are conids of an earlier session's set, which is used again because discovery failed.
+    """
+
+    def __init__(self, of: SlotContext, session: BrokerSession, name: str, stale: frozenset[int] = frozenset()) -> None:
+        self._of, self._session, self._stale = of, session, stale
+        self._lake, self._slot, self._settings = of.step.lake, of.slot, of.step.settings
+        self._run = of.step.begin(
+            STEPS[of.view], session.clock.now(), view=of.view, slot_30m=of.slot.slot_30m, batch=name
         )
         self._run.watch(session)
         self._was_delayed = session.delayed
-        self._view, self._stale = view, stale
 
     async def capture(
         self,
@@ -70,26 +56,25 @@ class Batch:
         option_done = option_ready(acquisition.greeks_patience_s)
         underlying_done = underlying_ready(acquisition.greeks_patience_s)
         # Underlyings always stream: their volatilities are generic ticks, which a snapshot does not have.
-        asks = [Ask(underlying, UNDERLYING_TICKS, underlying_done) for underlying in underlyings]
-        asks += [Ask(contract, OPTION_TICKS, option_done, mode == "snapshot") for contract in options]
-        engine = CaptureEngine(
-            self._session,
-            pace,
+        requests = [QuoteRequest(underlying, UNDERLYING_TICKS, underlying_done) for underlying in underlyings]
+        requests += [QuoteRequest(contract, OPTION_TICKS, option_done, mode == "snapshot") for contract in options]
+        _, ends_at = self._of.window
+        rules = CaptureRules(
             timeout_s=acquisition.contract_timeout_s,
             retries=acquisition.retries,
-            ends_at=self._ends_at,
-            on_outcome=on_outcome,
+            ends_at=ends_at,
             delayed_fallback=acquisition.delayed_fallback == "auto",
             probe_s=acquisition.outage_probe_s,
         )
-        outcomes = await engine.capture(asks)
+        engine = CaptureEngine(self._session, pace, rules, on_outcome)
+        outcomes = await engine.capture(requests)
         self._run.measures |= {
             "mode": mode,
             "skipped": skipped,
             "message_rate": round(pace.rate, 3),
             "open_window": pace.window(MESSAGES[mode]),
         }
-        # Writing a batch takes seconds: in a thread, so that other gateways go on meanwhile and no heartbeat is missed.
+        # Writing a batch takes seconds: in a thread, so that other connections go on and no heartbeat is missed.
         await asyncio.to_thread(self._commit, outcomes, engine)
         if engine.lost:
             raise BrokerUnreachable(
@@ -102,20 +87,20 @@ class Batch:
         run, attempt = self._run, self._attempt()
         option_rows, underlying_rows = [], []
         for outcome in outcomes:
-            contract = outcome.ask.contract
+            contract = outcome.request.contract
             if isinstance(contract, OptionContract):
                 option_rows.append(option_row(outcome, contract, attempt))
             else:
                 underlying_rows.append(underlying_row(outcome, contract, attempt))
         run.append(self._lake, "raw/underlying_quotes", underlying_rows)
         run.append(self._lake, "raw/option_quotes", option_rows)
-        run.account(outcomes, self._slot.sample_time, self._session)
-        self._tell_of_trouble(engine)
-        run.record(self._lake, self._session.clock, Path(self._settings.state.dir))
+        account(run, outcomes, self._slot.sample_time, self._session)
+        self._note_trouble(engine)
+        run.record(self._lake, self._session.clock, self._of.step.state)
         log.info(
             "batch_captured",
             slot=self._slot.label,
-            view=self._view,
+            view=self._of.view,
             batch=run.batch,
             attempt=run.attempt,
             asked=run.asked,
@@ -128,7 +113,7 @@ class Batch:
         run, acquisition = self._run, self._settings.acquisition
         return Attempt(
             self._slot,
-            self._view,
+            self._of.view,
             run.batch or "",
             run.attempt,
             run.ingest_id,
@@ -139,7 +124,7 @@ class Batch:
             self._stale,
         )
 
-    def _tell_of_trouble(self, engine: CaptureEngine) -> None:
+    def _note_trouble(self, engine: CaptureEngine) -> None:
         """Put what was not asked, the outages and the change to delayed data into the run's message and errors."""
         run, notes = self._run, []
         if engine.unasked:

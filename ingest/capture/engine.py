@@ -1,23 +1,25 @@
 """The capture engine: a sliding window of requests, paced by messages, that accounts for every contract."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 import structlog
 
-from ingest.broker import BrokerSession, Nobody, Outage, Quote, Subscription, codes
-from ingest.capture.asks import Ask, AskQueue, Failure, Flight, Outcome
-from ingest.capture.holding import Holds, PastOutage
+from ingest.broker import BrokerSession, NullWatcher, Outage, Quote, Subscription, codes
+from ingest.broker.pacing import Pace
 from ingest.capture.modes import MESSAGES
-from ingest.capture.pacing import Pace
+from ingest.capture.outage_log import OutageLog, PastOutage
+from ingest.capture.outage_probe import OutageProbe
+from ingest.capture.outcomes import Failure, Outcome, OutcomeList, unanswered
+from ingest.capture.requests import PendingRequest, QuoteRequest, RequestQueue
 from ingest.contracts import OptionContract
 from ingest.errors import BrokerUnreachable
-
-__all__ = ["Ask", "CaptureEngine", "Failure", "Outcome"]
 
 log = structlog.get_logger(__name__)
 
@@ -26,42 +28,48 @@ STALL_S = 0.25
 PACING_BACKOFF_S = 30.0
 # IB ends a snapshot after up to 11 s. One that it forgets to end is cancelled, so that its line comes back.
 SNAPSHOT_S = 12.0
-State = Literal["asking", "holding", "reconnecting", "finishing"]
+State = Literal["asking", "suspended", "reconnecting", "finishing"]
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureRules:
+    """How a capture goes about it; seconds are wall-clock, `ends_at` is pipeline time (None: no end).
+
+    A request has `timeout_s` and `retries` further tries; `probe_s` is how often one is sent during an outage all the
+    same. With `delayed_fallback` a missing permission for live data is answered by asking for delayed data.
+    """
+
+    timeout_s: float
+    retries: int
+    ends_at: datetime | None = None
+    delayed_fallback: bool = True
+    probe_s: float = 15.0
 
 
 class CaptureEngine:
-    """Asks for contracts in order; each ends in exactly one Outcome or is never asked (`unasked` afterwards).
+    """Sends requests in order; each ends in exactly one Outcome or is never sent (`unasked` afterwards).
 
-    When the pipeline's clock shows `ends_at`, what is open ends as it is and nothing more is asked. An outage of the
-    broker costs no contract a try: what it covers is held (`probe_s`: how often one is asked all the same), and asked
-    again where its subscription is gone. A lost socket is sought for ``ib.reconnect_s``; `lost` tells that it did not
-    come back. `outages` lists what was met.
+    When the pipeline's clock shows the rules' `ends_at`, what is open ends as it is and nothing more is sent. An outage
+    of the broker costs no request a try: what it covers is held back, and sent again where its subscription is gone. A
+    lost socket is sought for ``ib.reconnect_s``; `lost` says that it did not come back. `outages` lists what was met.
     """
 
     def __init__(
         self,
         session: BrokerSession,
         pace: Pace,
-        *,
-        timeout_s: float,
-        retries: int,
-        ends_at: datetime | None = None,
+        rules: CaptureRules,
         on_outcome: Callable[[Outcome], None] = lambda outcome: None,
-        delayed_fallback: bool = True,
-        probe_s: float = 15.0,
     ) -> None:
-        self._session, self._pace = session, pace
-        self._timeout_s, self._retries, self._ends_at = timeout_s, retries, ends_at
-        self._on_outcome, self._delayed_fallback, self._probe_s = on_outcome, delayed_fallback, probe_s
-        self._queue = AskQueue()
-        self._active: dict[Subscription, Flight] = {}
+        self._session, self._pace, self._rules = session, pace, rules
+        self._queue = RequestQueue()
+        self._active: dict[Subscription, PendingRequest] = {}
         self._to_cancel: deque[Subscription] = deque()
         # Snapshots whose row is made and that still hold their line until IB ends them.
         self._ending: dict[Subscription, None] = {}
-        self._outcomes: list[Outcome] = []
-        self._holds = Holds()
-        self._probe: Subscription | None = None
-        self._probe_at = 0.0
+        self._outcomes = OutcomeList(on_outcome)
+        self._outage_log = OutageLog()
+        self._probe = OutageProbe(rules.probe_s, rules.timeout_s)
         self._wake = asyncio.Event()
         self._cancelled_last = False
         self._falls_back = False
@@ -72,46 +80,45 @@ class CaptureEngine:
         self.lost = False
 
     @property
-    def unasked(self) -> list[Ask]:
+    def unasked(self) -> list[QuoteRequest]:
         """What was never sent because time was over or the connection lost."""
-        return [flight.ask for flight in self._queue if flight.requested_at is None]
+        return [pending.request for pending in self._queue if pending.requested_at is None]
 
     @property
     def state(self) -> State:
         """What the engine does: asks, holds during an outage, seeks the lost socket, or finishes what is open."""
         if self._stopped:
             return "finishing"
-        if "socket" in self._holds:
+        if "socket" in self._outage_log:
             return "reconnecting"
-        return "holding" if self._holds else "asking"
+        return "suspended" if self._outage_log else "asking"
 
     @property
     def outages(self) -> list[PastOutage]:
         """The outages that were met and are over, or were cut off by the end."""
-        return self._holds.past
+        return self._outage_log.past
 
     @property
     def outage_s(self) -> float:
         """Wall-clock seconds in which anything was out of reach; outages at one time count once."""
-        return self._holds.seconds
+        return self._outage_log.seconds
 
-    async def capture(self, asks: Iterable[Ask]) -> list[Outcome]:
-        """Ask for all of `asks`; returns their outcomes in the order in which they ended."""
-        self._queue.add(Flight(ask) for ask in asks)
+    async def capture(self, requests: Iterable[QuoteRequest]) -> list[Outcome]:
+        """Send all of `requests`; returns their outcomes in the order in which they ended."""
+        self._queue.add(PendingRequest(request) for request in requests)
         self._session.watcher = self
         for outage in self._session.outages:
             self.outage_began(outage)
-        # An outage of before may be over without a word: try at once.
-        self._probe_at = 0.0
+        self._probe.allow_at_once()
         try:
             await self._run()
             self._account_for_the_rest()
         finally:
             # Also when the step is cancelled: no line stays open.
-            self._session.watcher = Nobody()
+            self._session.watcher = NullWatcher()
             await self._cancel_all()
-            self._holds.end_all(time.monotonic())
-        return self._outcomes
+            self._outage_log.end_all(time.monotonic())
+        return self._outcomes.all
 
     # -- messages ------------------------------------------------------------------------------------------------
 
@@ -121,7 +128,7 @@ class CaptureEngine:
             self._sweep()
             if self.state == "reconnecting":
                 await self._reconnect()
-            elif self._message_is_due():
+            elif self._has_message_to_send():
                 await self._pace.message()
                 await self._send()
                 await asyncio.sleep(0)
@@ -134,57 +141,58 @@ class CaptureEngine:
     def _stopped(self) -> bool:
         return self._over or self.lost
 
-    def _message_is_due(self) -> bool:
+    def _has_message_to_send(self) -> bool:
         if self._pace.quiet:
             return False
-        return bool(self._to_cancel) or self._falls_back or self._next_flight() is not None
+        return bool(self._to_cancel) or self._falls_back or self._next_request() is not None
 
     async def _send(self) -> None:
-        """Send the one message that is due: what was due before the wait for a token may not be any more."""
+        """Send the one message whose turn it is: what was next before the wait for a token may not be any more."""
         if not self._session.connected:
             return
         if self._falls_back:
             self._falls_back = False
             self._session.fall_back_to_delayed()
             return
-        flight = self._next_flight()
+        pending = self._next_request()
         # Cancel and subscribe in turns: each cancel frees a line, and a wave of them must not keep new ones waiting.
-        if self._to_cancel and (flight is None or not self._cancelled_last):
+        if self._to_cancel and (pending is None or not self._cancelled_last):
             self._cancelled_last = True
             self._session.cancel(self._to_cancel.popleft())
-        elif flight is not None:
+        elif pending is not None:
             self._cancelled_last = False
             await self._pace.admission()
-            self._subscribe(flight)
+            self._subscribe(pending)
 
-    def _next_flight(self) -> Flight | None:
-        """The flight that may be asked now, if any."""
+    def _next_request(self) -> PendingRequest | None:
+        """The request that may be asked now, if any."""
         if self._stopped or self._falls_back or not len(self._queue):
             return None
         now = time.monotonic()
-        flight = self._queue.next(now, self._blocked if self._holds else None)
-        if flight is None and self._holds and self._probe_is_due(now):
-            self._take_back_probe()
-            flight = self._queue.next(now)
-        if flight is None or self._session.lines_in_use >= self._pace.lines or not self._pace.admits():
+        pending = self._queue.next(now, self._blocked if self._outage_log else None)
+        if pending is None and self._outage_log and self._probe.may_be_sent(now, self._active):
+            self._resend_probe()
+            pending = self._queue.next(now)
+        if pending is None or self._session.lines_in_use >= self._pace.lines or not self._pace.admits():
             return None
         expected = len(self._active) - self._laggards
-        window = self._pace.window(MESSAGES["snapshot" if flight.ask.snapshot else "streaming"])
-        return flight if expected < window else None
+        window = self._pace.window(MESSAGES["snapshot" if pending.request.snapshot else "streaming"])
+        return pending if expected < window else None
 
-    def _subscribe(self, flight: Flight) -> None:
-        ask, session = flight.ask, self._session
+    def _subscribe(self, pending: PendingRequest) -> None:
+        request, session = pending.request, self._session
         if self._time_is_over() or not session.connected:
             return
-        self._queue.take(flight)
-        if isinstance(ask.contract, OptionContract):
-            subscription = session.subscribe_option(ask.contract, ask.generic_ticks, snapshot=ask.snapshot)
+        self._queue.take(pending)
+        contract, ticks, snapshot = request.contract, request.generic_ticks, request.snapshot
+        if isinstance(contract, OptionContract):
+            subscription = session.subscribe_option(contract, ticks, snapshot=snapshot)
         else:
-            subscription = session.subscribe_underlying(ask.contract, ask.generic_ticks, snapshot=ask.snapshot)
-        flight.since, flight.requested_at = subscription.sent_at, subscription.requested_at
-        self._active[subscription] = flight
-        if self._blocked(ask):
-            self._probe, self._probe_at = subscription, time.monotonic() + self._probe_s
+            subscription = session.subscribe_underlying(contract, ticks, snapshot=snapshot)
+        pending.since, pending.requested_at = subscription.sent_at, subscription.requested_at
+        self._active[subscription] = pending
+        if self._blocked(request):
+            self._probe.sent(subscription, time.monotonic())
 
     async def _sleep_until_something_happens(self) -> None:
         self._wake.clear()
@@ -213,24 +221,24 @@ class CaptureEngine:
             self._session.cancel(subscription)
         self._wake.set()
 
-    # -- what happens to a flight --------------------------------------------------------------------------------
+    # -- what becomes of a request --------------------------------------------------------------------------------
 
     def updated(self, subscription: Subscription) -> None:
         """Ticks or an error arrived, or a snapshot ended."""
-        flight = self._active.get(subscription)
-        if flight is None:
+        pending = self._active.get(subscription)
+        if pending is None:
             if not subscription.is_open:
                 self._ending.pop(subscription, None)
                 self._wake.set()
         elif self._time_is_over():
             self._wake.set()
         elif subscription.error is not None:
-            self._fail(subscription, flight)
-        elif flight.ask.ready(quote := subscription.quote(), time.monotonic() - flight.since):
+            self._fail(subscription, pending)
+        elif pending.request.ready(quote := subscription.quote(), time.monotonic() - pending.since):
             self._settle(subscription, quote, None)
-            self._pace.answered(time.monotonic() - flight.since)
+            self._pace.answered(time.monotonic() - pending.since)
         elif subscription.ended:
-            self._expire(subscription, flight, quote)
+            self._expire(subscription, pending, quote)
 
     def pacing_error(self, code: int) -> None:
         """IB says that this is too fast, or too much at once."""
@@ -239,22 +247,22 @@ class CaptureEngine:
         if code != codes.LINES_EXHAUSTED:
             self._to_cancel.extend(self._session.doubtful_cancels())
 
-    def _fail(self, subscription: Subscription, flight: Flight) -> None:
-        error = flight.error = subscription.error
+    def _fail(self, subscription: Subscription, pending: PendingRequest) -> None:
+        error = pending.error = subscription.error
         assert error is not None
         if error.code == codes.COMPETING_SESSION:
-            self._ask_again(subscription, flight)
-        elif error.code in codes.NO_LIVE_PERMISSION and self._delayed_fallback and not subscription.delayed:
+            self._resend(subscription, pending)
+        elif error.code in codes.NO_LIVE_PERMISSION and self._rules.delayed_fallback and not subscription.delayed:
             self._falls_back = not self._session.delayed
-            self._ask_again(subscription, flight)
+            self._resend(subscription, pending)
         elif error.code in codes.PACING:
-            if not self._retry(subscription, flight, PACING_BACKOFF_S):
+            if not self._retry(subscription, pending, PACING_BACKOFF_S):
                 self._settle(subscription, None, Failure("pacing", error.message, error.code))
-        elif error.code in codes.FINAL | codes.NO_LIVE_PERMISSION or not self._retry(subscription, flight, 0.0):
+        elif error.code in codes.FINAL | codes.NO_LIVE_PERMISSION or not self._retry(subscription, pending, 0.0):
             self._settle(subscription, None, Failure("ib_error", error.message, error.code))
 
     def _sweep(self) -> None:
-        """Settle what has waited long enough; flights are in the order in which they were sent."""
+        """Settle what has waited long enough; requests are in the order in which they were sent."""
         now = time.monotonic()
         self._over = self._over or self._time_is_over()
         if now < self._next_sweep and not self._over:
@@ -266,137 +274,116 @@ class CaptureEngine:
             return
         self._pace.recover()
         laggards = 0
-        for subscription, flight in list(self._active.items()):
-            if now - subscription.sent_at > self._pace.holding_s:
+        for subscription, pending in list(self._active.items()):
+            if now - subscription.sent_at > self._pace.line_seconds:
                 laggards += 1
-            if not self._over and self._blocked(flight.ask):
+            if not self._over and self._blocked(pending.request):
                 continue
-            elapsed = now - flight.since
+            elapsed = now - pending.since
             if elapsed < SWEEP_S and not self._over:
                 continue
             silent = subscription.updated_at is None
-            if not silent and flight.ask.ready(quote := subscription.quote(), elapsed):
+            if not silent and pending.request.ready(quote := subscription.quote(), elapsed):
                 self._settle(subscription, quote, None)
-            elif self._over or elapsed >= (SNAPSHOT_S if subscription.snapshot else self._timeout_s):
-                self._expire(subscription, flight, subscription.quote())
+            elif self._over or elapsed >= (SNAPSHOT_S if subscription.snapshot else self._rules.timeout_s):
+                self._expire(subscription, pending, subscription.quote())
         self._laggards = laggards
         for subscription in [s for s in self._ending if now - s.sent_at >= SNAPSHOT_S or self._stopped]:
             del self._ending[subscription]
             self._to_cancel.append(subscription)
 
-    def _expire(self, subscription: Subscription, flight: Flight, quote: Quote) -> None:
+    def _expire(self, subscription: Subscription, pending: PendingRequest, quote: Quote) -> None:
         if quote.bid_seen or quote.ask_seen or quote.last is not None:
             self._settle(subscription, quote, None)
         elif self._over:
-            self._settle(subscription, None, self._unanswered(flight))
-        elif not self._retry(subscription, flight, 0.0):
-            self._settle(subscription, None, Failure("timeout", f"no answer within {self._timeout_s:g} s"))
+            self._settle(subscription, None, self._unanswered(pending))
+        elif not self._retry(subscription, pending, 0.0):
+            self._settle(subscription, None, Failure("timeout", f"no answer within {self._rules.timeout_s:g} s"))
 
-    def _retry(self, subscription: Subscription, flight: Flight, delay_s: float) -> bool:
+    def _retry(self, subscription: Subscription, pending: PendingRequest, delay_s: float) -> bool:
         """Queue the contract once more, later by `delay_s` doubling; False when it is out of retries or time."""
-        delay = delay_s * 2 ** (flight.tries - 1)
-        if flight.tries > self._retries or self._stopped or delay >= self._seconds_left():
+        delay = delay_s * 2 ** (pending.tries - 1)
+        if pending.tries > self._rules.retries or self._stopped or delay >= self._seconds_left():
             return False
         del self._active[subscription]
         self._release(subscription)
-        flight.tries += 1
-        self._queue.retry(flight, time.monotonic() + delay)
+        pending.tries += 1
+        self._queue.retry(pending, time.monotonic() + delay)
         return True
 
-    def _ask_again(self, subscription: Subscription, flight: Flight) -> None:
+    def _resend(self, subscription: Subscription, pending: PendingRequest) -> None:
         """Queue the contract as if it had not been asked: the broker, not the contract, had no answer."""
         del self._active[subscription]
         self._release(subscription)
-        self._queue.put_back([flight])
+        self._queue.put_back([pending])
 
     def _settle(self, subscription: Subscription, quote: Quote | None, failure: Failure | None) -> None:
-        flight = self._active.pop(subscription)
+        pending = self._active.pop(subscription)
         self._release(subscription)
         asof = subscription.updated_at if failure is None else None
-        if asof is not None and self._ends_at is not None and asof >= self._ends_at:
-            quote, failure, asof = None, self._unanswered(flight), None
-        self._finish(flight, subscription.requested_at, asof, quote, failure, time.monotonic() - subscription.sent_at)
-
-    def _finish(
-        self,
-        flight: Flight,
-        requested_at: datetime,
-        asof: datetime | None,
-        quote: Quote | None,
-        failure: Failure | None,
-        latency_s: float,
-    ) -> None:
-        outcome = Outcome(flight.ask, requested_at, asof, quote, failure, latency_s, flight.tries)
-        self._outcomes.append(outcome)
-        self._on_outcome(outcome)
+        if asof is not None and self._rules.ends_at is not None and asof >= self._rules.ends_at:
+            quote, failure, asof = None, self._unanswered(pending), None
+        latency_s = time.monotonic() - subscription.sent_at
+        self._outcomes.add(
+            Outcome(pending.request, subscription.requested_at, asof, quote, failure, latency_s, pending.tries)
+        )
 
     def _account_for_the_rest(self) -> None:
-        """End what was asked and waits to be asked again: it is no more unasked than what has an answer."""
-        for flight in self._queue:
-            if flight.requested_at is not None:
-                self._finish(flight, flight.requested_at, None, None, self._unanswered(flight), 0.0)
+        """End what was sent and waits to be sent again: it is no more unasked than what has an answer."""
+        for pending in self._queue:
+            if pending.requested_at is not None:
+                self._outcomes.add_unanswered(pending, self._unanswered(pending))
 
-    def _unanswered(self, flight: Flight) -> Failure:
-        if self.lost:
-            return Failure("disconnected", "the connection to the gateway was lost")
-        if flight.error is not None and flight.error.code in codes.PACING:
-            return Failure("pacing", flight.error.message, flight.error.code)
-        if kinds := self._holds.on(option=flight.ask.is_option, delayed=self._session.delayed):
-            code = flight.error.code if flight.error is not None else None
-            return Failure("outage", f"out of reach to the end of the window: {', '.join(kinds)}", code)
-        return Failure("window_over", "the slot's window ended before an answer")
+    def _unanswered(self, pending: PendingRequest) -> Failure:
+        outages = self._outage_log.on(option=pending.request.is_option, delayed=self._session.delayed)
+        return unanswered(pending.error, outages, lost=self.lost)
 
     # -- time ----------------------------------------------------------------------------------------------------
 
     def _seconds_left(self) -> float:
-        return float("inf") if self._ends_at is None else self._session.clock.wall_seconds_until(self._ends_at)
+        ends_at = self._rules.ends_at
+        return math.inf if ends_at is None else self._session.clock.wall_seconds_until(ends_at)
 
     def _time_is_over(self) -> bool:
-        return self._ends_at is not None and self._session.clock.now() >= self._ends_at
+        return self._rules.ends_at is not None and self._session.clock.now() >= self._rules.ends_at
 
     # -- outages -------------------------------------------------------------------------------------------------
 
     def outage_began(self, outage: Outage) -> None:
         """Hold what the outage covers; after a lost socket nothing is open any more."""
         now = time.monotonic()
-        self._holds.begin(outage, now)
-        self._probe_at = now + self._probe_s
+        self._outage_log.begin(outage, now)
+        self._probe.postpone(now)
         if outage.kind == "socket":
-            self._ask_everything_again()
+            self._resend_everything()
         self._wake.set()
 
     def outage_over(self, outage: Outage, *, data_lost: bool) -> None:
         """Go on: what was held has its full time again, and what was lost is asked again at once."""
         now = time.monotonic()
-        self._holds.end(outage.kind, now)
-        self._probe = None
+        self._outage_log.end(outage.kind, now)
+        self._probe.withdraw()
         if data_lost:
-            self._ask_everything_again()
-        for flight in self._active.values():
-            if outage.concerns(option=flight.ask.is_option):
-                flight.since = now
+            self._resend_everything()
+        for pending in self._active.values():
+            if outage.concerns(option=pending.request.is_option):
+                pending.since = now
         self._wake.set()
 
-    def _blocked(self, ask: Ask) -> bool:
-        return bool(self._holds and self._holds.on(option=ask.is_option, delayed=self._session.delayed))
+    def _blocked(self, request: QuoteRequest) -> bool:
+        return bool(self._outage_log and self._outage_log.on(option=request.is_option, delayed=self._session.delayed))
 
-    def _ask_everything_again(self) -> None:
+    def _resend_everything(self) -> None:
         self._queue.put_back(list(self._active.values()))
         self._active.clear()
         self._ending.clear()
         self._to_cancel.clear()
 
-    def _probe_is_due(self, now: float) -> bool:
-        # A probe has the time of any contract to answer: taken back sooner, it would never show that all is well.
-        if self._probe in self._active and now - self._probe.sent_at < self._timeout_s:
-            return False
-        return now >= self._probe_at
-
-    def _take_back_probe(self) -> None:
-        """Have the contract that was asked during the outage asked once more: its request may be lost."""
-        if self._probe is not None and (flight := self._active.get(self._probe)):
-            self._ask_again(self._probe, flight)
-        self._probe = None
+    def _resend_probe(self) -> None:
+        """Have the request that was sent during the outage sent once more: it may be lost."""
+        probe = self._probe.withdraw()
+        if probe is not None and (pending := self._active.get(probe)):
+            self._resend(probe, pending)
 
     async def _reconnect(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Batches of a slot, and the gateways that share them: one queue, and what is lost with a gateway is taken over."""
+"""Batches of a slot, and the connections that share them: one queue; what is lost with a connection is taken over."""
 
 import asyncio
 from collections import deque
@@ -9,8 +9,8 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from ingest.broker import BrokerSession
-from ingest.capture.asks import Outcome
-from ingest.capture.modes import UNMEASURED, Holding
+from ingest.capture.modes import UNMEASURED, LineOccupancy
+from ingest.capture.outcomes import Outcome
 from ingest.contracts import Underlying
 from ingest.errors import BrokerUnreachable
 
@@ -21,15 +21,15 @@ WHOLE, UNGROUPED = "all", "other"
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
-    """One connection with its own budgets (``session.settings``), and what a probe has measured of it."""
+class BatchConnection:
+    """A connection that captures batches, with its own budgets (``session.settings``) and measured occupancy."""
 
     session: BrokerSession
-    holding: Holding = UNMEASURED
+    occupancy: LineOccupancy = UNMEASURED
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PlannedBatch:
     """The underlyings of one batch; names sort in the order in which batches are captured."""
 
     name: str
@@ -51,10 +51,10 @@ class SlotObserver(Protocol):
         """A contract has its outcome."""
 
     def batch_ended(self, batch: str) -> None:
-        """A batch is done, or given back by its gateway."""
+        """A batch is done, or given back by its connection."""
 
 
-class Unobserved:
+class NullObserver:
     """Nobody watches."""
 
     def slot_began(
@@ -72,7 +72,7 @@ class Unobserved:
         """Nothing."""
 
 
-def cut(universe: Sequence[Underlying], size: int) -> list[Part]:
+def plan_batches(universe: Sequence[Underlying], size: int) -> list[PlannedBatch]:
     """The batches of a universe: its groups as they first appear; those of no group by `size` (0: all together).
 
     A batch that is alone has the name of its group, or ``all``; else a number comes first (``02-energy``, ``03-MSFT``).
@@ -89,33 +89,35 @@ def cut(universe: Sequence[Underlying], size: int) -> list[Part]:
             parts += [(chunk[0].symbol, chunk) for chunk in chunks]
     if len(parts) == 1:
         ((name, members),) = parts
-        return [Part(name, tuple(members))]
+        return [PlannedBatch(name, tuple(members))]
     width = max(2, len(str(len(parts))))
-    return [Part(f"{number:0{width}d}-{name}", tuple(members)) for number, (name, members) in enumerate(parts, 1)]
+    return [
+        PlannedBatch(f"{number:0{width}d}-{name}", tuple(members)) for number, (name, members) in enumerate(parts, 1)
+    ]
 
 
 async def share(
-    gateways: Sequence[Gateway],
+    connections: Sequence[BatchConnection],
     batches: Iterable[T],
-    capture: Callable[[Gateway, T], Awaitable[None]],
+    capture: Callable[[BatchConnection, T], Awaitable[None]],
     reconnect_s: float,
     seconds_left: Callable[[], float],
 ) -> None:
-    """Have `capture` done for every batch, in order, by whichever gateway is free.
+    """Have `capture` done for every batch, in order, by whichever connection is free.
 
-    A `capture` that raises BrokerUnreachable gives its batch back: the next free gateway takes it first. A lost gateway
+    A `capture` that raises BrokerUnreachable gives its batch back: the next free one takes it first. A lost connection
     is sought for `reconnect_s` altogether, while there are `seconds_left`, and takes batches again once it is back.
-    Raises BrokerUnreachable when no gateway is left and a batch is, and whatever else `capture` raises.
+    Raises BrokerUnreachable when no connection is left and a batch is, and whatever else `capture` raises.
     """
     queue = _Queue[T](deque(batches))
-    serving = {asyncio.create_task(_serve(gateway, queue, capture, reconnect_s, seconds_left)) for gateway in gateways}
+    serving = {asyncio.create_task(_serve(one, queue, capture, reconnect_s, seconds_left)) for one in connections}
     try:
         while serving and not queue.finished:
             ended, serving = await asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
             for task in ended:
                 task.result()
     finally:
-        # What is left only seeks a gateway that nothing needs any more, unless all of it is given up.
+        # What is left only seeks a connection that nothing needs any more, unless all of it is given up.
         for task in serving:
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
@@ -125,7 +127,7 @@ async def share(
 
 @dataclass(slots=True)
 class _Queue(Generic[T]):
-    """Batches that wait, how many are being captured, and why gateways were given up."""
+    """Batches that wait, how many are being captured, and why connections were given up."""
 
     waiting: deque[T]
     running: int = 0
@@ -160,13 +162,13 @@ class _Queue(Generic[T]):
 
 
 async def _serve(
-    gateway: Gateway,
+    connection: BatchConnection,
     queue: _Queue[T],
-    capture: Callable[[Gateway, T], Awaitable[None]],
+    capture: Callable[[BatchConnection, T], Awaitable[None]],
     reconnect_s: float,
     seconds_left: Callable[[], float],
 ) -> None:
-    session, patience = gateway.session, reconnect_s
+    session, patience = connection.session, reconnect_s
     while True:
         try:
             await session.reconnect(min(patience, seconds_left()))
@@ -178,7 +180,7 @@ async def _serve(
         if batch is None:
             return
         try:
-            await capture(gateway, batch)
+            await capture(connection, batch)
         except BrokerUnreachable as reason:
             queue.losses.append(reason)
             queue.give_back(batch)

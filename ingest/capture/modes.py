@@ -9,28 +9,28 @@ MESSAGES: dict[Mode, int] = {"streaming": 2, "snapshot": 1}
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class LineOccupancy:
     """How many seconds a contract holds a market data line, by mode; 0 where it holds none, None where unmeasured."""
 
     streaming_s: float | None = None
     snapshot_s: float | None = None
 
 
-UNMEASURED = Holding()
+UNMEASURED = LineOccupancy()
 
 
-def contracts_per_second(mode: Mode, lines: int, messages_per_second: float, holding_s: float) -> float:
-    """The most contracts a second that lines and messages allow when each holds a line for `holding_s`."""
+def contracts_per_second(mode: Mode, lines: int, messages_per_second: float, line_seconds: float) -> float:
+    """The most contracts a second that lines and messages allow when each holds a line for `line_seconds`."""
     by_messages = messages_per_second / MESSAGES[mode]
-    return min(by_messages, lines / holding_s) if holding_s > 0 else by_messages
+    return min(by_messages, lines / line_seconds) if line_seconds > 0 else by_messages
 
 
-def faster_mode(lines: int, messages_per_second: float, holding: Holding) -> Mode:
+def faster_mode(lines: int, messages_per_second: float, occupancy: LineOccupancy) -> Mode:
     """The mode with more contracts a second; streaming when that is open, because it shows open interest too."""
-    if holding.streaming_s is None or holding.snapshot_s is None:
+    if occupancy.streaming_s is None or occupancy.snapshot_s is None:
         return "streaming"
-    streaming = contracts_per_second("streaming", lines, messages_per_second, holding.streaming_s)
-    snapshot = contracts_per_second("snapshot", lines, messages_per_second, holding.snapshot_s)
+    streaming = contracts_per_second("streaming", lines, messages_per_second, occupancy.streaming_s)
+    snapshot = contracts_per_second("snapshot", lines, messages_per_second, occupancy.snapshot_s)
     return "snapshot" if snapshot > streaming else "streaming"
 
 
@@ -38,11 +38,11 @@ def mode_of(
     setting: Literal["streaming", "snapshot", "auto"],
     lines: int,
     messages_per_second: float,
-    holding: Holding,
+    occupancy: LineOccupancy,
     *,
     interest_needed: bool,
 ) -> Mode:
     """The mode for a capture: the `setting`, or for ``auto`` the faster one unless open interest must be shown."""
     if setting != "auto":
         return setting
-    return "streaming" if interest_needed else faster_mode(lines, messages_per_second, holding)
+    return "streaming" if interest_needed else faster_mode(lines, messages_per_second, occupancy)

@@ -1,9 +1,14 @@
-"""When a subscription has shown what is needed. Pure functions of a quote and of the seconds since it was asked."""
+"""Which generic ticks are asked for, and when a subscription has shown what is needed.
+
+Pure functions of a quote and of the seconds since it was asked for.
+"""
 
 from collections.abc import Callable
 
 from ingest.broker import Quote
 
+# Generic ticks: open interest of an option; historical and implied volatility of an underlying.
+OPTION_TICKS, UNDERLYING_TICKS = "101", "104,106"
 Ready = Callable[[Quote, float], bool]
 
 
@@ -13,8 +18,8 @@ def option_ready(greeks_patience_s: float) -> Ready:
     def ready(quote: Quote, elapsed: float) -> bool:
         if quote.has_market and quote.has_model:
             return True
-        told = quote.bid_seen and quote.ask_seen
-        return told and elapsed >= greeks_patience_s
+        both_sides = quote.bid_seen and quote.ask_seen
+        return both_sides and elapsed >= greeks_patience_s
 
     return ready
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
+from ingest.broker.codes import DELAYED_TYPES
 from ingest.calendar.sessions import Slot
-from ingest.capture.asks import Outcome
+from ingest.capture.outcomes import Outcome
 from ingest.contracts import OptionContract, Underlying
 
 View = Literal["intraday", "close"]
-DELAYED = (3, 4)
 RETRIED = frozenset({"timeout", "pacing", "ib_error"})
 
 
@@ -92,7 +92,7 @@ def underlying_row(outcome: Outcome, underlying: Underlying, attempt: Attempt) -
     row: dict[str, Any] = {
         **_slot_columns(attempt),
         "underlying": underlying.symbol,
-        "conid": outcome.ask.conid,
+        "conid": outcome.request.conid,
         "asof_ts": outcome.asof,
         "snapshot_error": failure is not None,
     }
@@ -125,7 +125,7 @@ def _slot_columns(attempt: Attempt) -> dict[str, Any]:
 def _flags(outcome: Outcome, attempt: Attempt) -> list[str]:
     """What only capture can tell; `clean` adds the flags that follow from the values."""
     flags = []
-    if outcome.quote and outcome.quote.market_data_type in DELAYED:
+    if outcome.quote and outcome.quote.market_data_type in DELAYED_TYPES:
         flags.append("delayed_fallback")
     if outcome.failure:
         flags.append("snapshot_error")
@@ -133,6 +133,6 @@ def _flags(outcome: Outcome, attempt: Attempt) -> list[str]:
             flags.append("slot_retry_exceeded")
     if attempt.view == "intraday" and outcome.requested_at > attempt.slot.sample_time + attempt.grace:
         flags.append("late_sample")
-    if outcome.ask.conid in attempt.stale:
+    if outcome.request.conid in attempt.stale:
         flags.append("discovery_stale")
     return flags

@@ -4,17 +4,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Literal
 
 import structlog
 
-from ingest.broker import BrokerSession, Nobody
+from ingest.broker import BrokerSession, NullWatcher
+from ingest.broker.lookup import Lookup
 from ingest.calendar.clock import Clock
 from ingest.calendar.sessions import Session
-from ingest.capture import Ask, CaptureEngine
-from ingest.capture.pacing import pace_of
+from ingest.capture import CaptureEngine, CaptureRules, QuoteRequest
 from ingest.capture.readiness import previous_close_ready
+from ingest.context import StepContext
 from ingest.contracts import ChainParameters, OptionContract, OptionSpec, Underlying
 from ingest.discovery.concurrency import each
 from ingest.discovery.contract_cache import ContractCache, combination
@@ -22,7 +22,7 @@ from ingest.discovery.frozen_set import Found, FrozenSet
 from ingest.discovery.qualification import Qualifier
 from ingest.discovery.selection import candidates, wants_expiry, wants_strike
 from ingest.errors import BrokerUnreachable, UsageError
-from ingest.runs import Run, Trigger
+from ingest.runs import Run
 from ingest.settings import Settings
 from lake.reads import Reader, reader
 from lake.store import Lake
@@ -57,63 +57,50 @@ class _NothingFound(Exception):
 
 
 async def discover(
-    lake: Lake,
+    context: StepContext,
     session: BrokerSession,
-    trading_session: Session,
-    universe: Sequence[Underlying],
-    part: str,
-    settings: Settings,
-    trigger: Trigger,
     on_underlying: Callable[[Discovered], None] = lambda discovered: None,
     mode: Mode = "freeze",
 ) -> Run:
-    """Freeze the contracts of `universe` for a session, and store the session's slots.
+    """Freeze the contracts of the context's universe for its session, and store the session's slots.
 
-    `part` names what is asked for in ``ops/runs.batch``: "all", or the symbols that a user chose. What is frozen stays:
-    an underlying that is frozen already is left alone, or with `mode` refresh added to; one whose last frozen set had
-    to be used again (`discovery_stale`) is added to in any case. A run that was killed goes on where it was. Raises
-    UsageError when IB knows none of the symbols; BrokerUnreachable when the connection is lost and does not come back,
-    after writing what was found until then.
+    What is frozen stays: an underlying that is frozen already is left alone, or with `mode` refresh added to; one whose
+    last frozen set had to be used again (`discovery_stale`) is added to in any case. A run that was killed goes on
+    where it was. Raises UsageError when IB knows none of the symbols; BrokerUnreachable when the connection is lost and
+    does not come back, after writing what was found until then.
     """
+    lake, trading_session = context.lake, context.trading_session
     lake.require_origin(session.origin)
     if mode != "prewarm":
         store_session(lake, trading_session)
-    run = Run(STEPS[mode], trading_session.trade_date, trigger, session.clock.now(), batch=part)
+    run = context.begin(STEPS[mode], session.clock.now(), batch=context.part)
     run.claim(lake)
     run.watch(session)
-    with reader(lake) as reads, _recorded(run, lake, session, settings):
+    with reader(lake) as reads, _recorded(run, context, session):
         frozen = FrozenSet(lake, reads, trading_session, run)
         done = frozen.underlyings - frozen.stale if mode == "freeze" else set()
-        todo = [underlying for underlying in universe if underlying.symbol not in done]
+        todo = [underlying for underlying in context.universe if underlying.symbol not in done]
         if todo:
-            await _Discovery(lake, session, settings, run, reads, frozen, mode).run(todo, on_underlying)
+            await _Discovery(context, session, run, reads, frozen, mode).run(todo, on_underlying)
         if run.failed:
             run.status = "partial" if run.captured or done else "failed"
     return run
 
 
-def reuse_last_frozen(
-    lake: Lake,
-    trading_session: Session,
-    universe: Sequence[Underlying],
-    part: str,
-    settings: Settings,
-    trigger: Trigger,
-    clock: Clock,
-    reason: str,
-) -> Run:
-    """Freeze the last set of what has none for a session, as no broker can be asked; the run's message tells of it."""
-    store_session(lake, trading_session)
-    run = Run(STEPS["freeze"], trading_session.trade_date, trigger, clock.now(), batch=part)
+def reuse_last_frozen(context: StepContext, clock: Clock, reason: str) -> Run:
+    """Freeze the last set of what has none for a session, as no broker can be asked; the run's message says so."""
+    lake = context.lake
+    store_session(lake, context.trading_session)
+    run = context.begin(STEPS["freeze"], clock.now(), batch=context.part)
     with reader(lake) as reads:
-        frozen = FrozenSet(lake, reads, trading_session, run)
-        missing = [underlying.symbol for underlying in universe if underlying.symbol not in frozen.underlyings]
-        _reuse(frozen, missing, run, settings, clock.now(), reason)
+        frozen = FrozenSet(lake, reads, context.trading_session, run)
+        missing = [underlying.symbol for underlying in context.universe if underlying.symbol not in frozen.underlyings]
+        _reuse(frozen, missing, run, context.settings, clock.now(), reason)
         frozen.flush()
     run.failed += len(missing)
     run.asked = run.captured + run.failed
     run.status = "partial" if run.captured or not missing else "failed"
-    run.record(lake, clock, Path(settings.state.dir))
+    run.record(lake, clock, context.state)
     return run
 
 
@@ -148,7 +135,7 @@ def _reuse(frozen: FrozenSet, symbols: Sequence[str], run: Run, settings: Settin
 
 
 @contextmanager
-def _recorded(run: Run, lake: Lake, session: BrokerSession, settings: Settings) -> Iterator[None]:
+def _recorded(run: Run, context: StepContext, session: BrokerSession) -> Iterator[None]:
     """Record the run however it ends, unless it was wrong usage."""
     try:
         yield
@@ -157,15 +144,15 @@ def _recorded(run: Run, lake: Lake, session: BrokerSession, settings: Settings) 
     except BaseException as failure:
         run.status = "partial" if run.captured else "failed"
         run.message = str(failure) or type(failure).__name__
-        _record(run, lake, session, settings)
+        _record(run, context, session)
         raise
-    _record(run, lake, session, settings)
+    _record(run, context, session)
 
 
-def _record(run: Run, lake: Lake, session: BrokerSession, settings: Settings) -> None:
+def _record(run: Run, context: StepContext, session: BrokerSession) -> None:
     run.asked = run.asked or run.captured + run.failed
     run.count_messages(session)
-    run.record(lake, session.clock, Path(settings.state.dir))
+    run.record(context.lake, session.clock, context.state)
 
 
 class _Discovery:
@@ -173,18 +160,21 @@ class _Discovery:
 
     def __init__(
         self,
-        lake: Lake,
+        context: StepContext,
         session: BrokerSession,
-        settings: Settings,
         run: Run,
         reads: Reader,
         frozen: FrozenSet,
         mode: Mode,
     ) -> None:
-        self._session, self._settings = session, settings
+        self._session, self._settings = session, context.settings
         self._run, self._reads, self._frozen, self._mode = run, reads, frozen, mode
+        settings = context.settings
         self._qualifier = Qualifier(session, settings)
-        self._cache = ContractCache(lake, reads, run.trade_date, run.ingest_id, settings.discovery.unlisted_sessions)
+        self._lookup = Lookup(session)
+        self._cache = ContractCache(
+            context.lake, reads, run.trade_date, run.ingest_id, settings.discovery.unlisted_sessions
+        )
         self._done = self._inside = self._asked = self._listed = 0
         self._not_found: dict[str, str] = {}
 
@@ -204,12 +194,12 @@ class _Discovery:
                 self._reuse_for_not_found()
         finally:
             # Also when it is cancelled or the connection lost: what was found and answered is not asked again.
-            self._session.watcher = Nobody()
+            self._session.watcher = NullWatcher()
             self._frozen.flush()
             self._cache.flush()
-            self._tell()
+            self._conclude()
 
-    def _tell(self) -> None:
+    def _conclude(self) -> None:
         asked = f"{self._asked:,} combinations asked, {self._listed:,} of them listed"
         self._run.message = f"{self._run.message}; {asked}" if self._run.message else asked
         self._run.measures |= {"questions": self._asked, "listed": self._listed}
@@ -271,17 +261,13 @@ class _Discovery:
     async def _reference_prices(self, underlyings: Sequence[Underlying]) -> Mapping[str, float]:
         """Previous closes by symbol: tick 9, else the lake's last close, else the last price; never by history."""
         acquisition = self._settings.acquisition
-        engine = CaptureEngine(
-            self._session,
-            pace_of(self._session, self._settings),
-            timeout_s=acquisition.contract_timeout_s,
-            retries=acquisition.retries,
-        )
+        rules = CaptureRules(timeout_s=acquisition.contract_timeout_s, retries=acquisition.retries)
+        engine = CaptureEngine(self._session, self._session.pace(acquisition), rules)
         ready = previous_close_ready(acquisition.greeks_patience_s)
         prices: dict[str, float] = {}
         last: dict[str, float] = {}
-        for outcome in await engine.capture([Ask(underlying, "", ready) for underlying in underlyings]):
-            contract, quote = outcome.ask.contract, outcome.quote
+        for outcome in await engine.capture([QuoteRequest(underlying, "", ready) for underlying in underlyings]):
+            contract, quote = outcome.request.contract, outcome.quote
             if quote and isinstance(contract, Underlying):
                 if quote.close:
                     prices[contract.symbol] = quote.close
@@ -319,7 +305,7 @@ class _Discovery:
             await self._qualifier.turn()
             # Lost or left without an answer: the next turn waits for a connection.
             with suppress(BrokerUnreachable):
-                if chain := await self._session.option_chain(underlying):
+                if chain := await self._lookup.option_chain(underlying):
                     return chain
         raise _NothingFound("no_answer", f"IB did not give the option chain of {underlying.symbol}")
 

@@ -8,9 +8,8 @@ from typing import TypeVar
 import structlog
 from tenacity import AsyncRetrying, RetryError, TryAgain, stop_after_attempt, wait_exponential
 
-from ingest.broker import BrokerSession, Nobody, RequestError
+from ingest.broker import BrokerSession, NullWatcher, RequestError
 from ingest.broker.lookup import NOT_LISTED, UNSETTLED, Lookup
-from ingest.capture.pacing import pace_of
 from ingest.contracts import OptionContract, OptionSpec, Underlying
 from ingest.discovery.concurrency import each
 from ingest.errors import BrokerUnreachable
@@ -28,7 +27,7 @@ LONGEST_WAIT_S = 30.0
 OUTAGE_POLL_S = 0.2
 
 
-class Qualifier(Nobody):
+class Qualifier(NullWatcher):
     """Asks over one connection, on behalf of as many underlyings at once as there are.
 
     What is left without an answer is asked again, `discovery.retries` times, and returned in the end. A connection that
@@ -38,7 +37,7 @@ class Qualifier(Nobody):
     def __init__(self, session: BrokerSession, settings: Settings) -> None:
         self._session, self._settings = session, settings
         self._lookup = Lookup(session)
-        self._pace = pace_of(session, settings)
+        self._pace = session.pace(settings.acquisition)
         self._bulk = max(1, int(settings.ib.message_limit * BULK_S))
         self._at_once = int(OPEN_S / BULK_S)
         self._open = asyncio.Semaphore(self._at_once)

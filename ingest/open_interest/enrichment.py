@@ -7,22 +7,21 @@ snapshots showed, and where they showed nothing it is missing for good.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal
 
 import structlog
 
 from ingest.broker import BrokerSession
 from ingest.calendar.clock import Clock
-from ingest.calendar.sessions import NEW_YORK, Session, new_york, next_session, previous_session
-from ingest.capture import Ask, CaptureEngine, Outcome
-from ingest.capture.pacing import pace_of
-from ingest.capture.readiness import open_interest_ready
-from ingest.capture.snapshot import OPTION_TICKS, contract_of
-from ingest.contracts import OptionContract, Underlying
+from ingest.calendar.sessions import NEW_YORK, new_york, next_session, previous_session
+from ingest.capture import CaptureEngine, CaptureRules, Outcome, QuoteRequest
+from ingest.capture.accounting import account
+from ingest.capture.readiness import OPTION_TICKS, open_interest_ready
+from ingest.context import StepContext
+from ingest.contracts import OptionContract, Underlying, contract_from_row
 from ingest.errors import BrokerUnreachable, UsageError
 from ingest.open_interest.freshness import Evidence, described_sessions
-from ingest.runs import Run, Trigger
+from ingest.runs import Run
 from ingest.settings import Settings
 from lake.reads import InterestBefore, Reader, reader
 from lake.store import Lake
@@ -37,7 +36,7 @@ CONTRACTS_A_COMMIT = 5_000
 Method = Literal["enrichment", "next_session_snapshot"]
 
 
-def due_at(trade_date: date, settings: Settings) -> datetime:
+def first_attempt_at(trade_date: date, settings: Settings) -> datetime:
     """The first instant at which the open interest of a session is asked for."""
     morning = (
         next_session(trade_date).trade_date
@@ -48,9 +47,12 @@ def due_at(trade_date: date, settings: Settings) -> datetime:
 
 
 def attempts_at(trade_date: date, settings: Settings) -> list[datetime]:
-    """When the open interest of a session is asked for: as due, and later on the next session's morning."""
+    """When the open interest of a session is asked for: first on time, and later on the next session's morning."""
     morning = next_session(trade_date)
-    return [due_at(trade_date, settings), *(morning.at(clock_time) for clock_time in settings.enrichment.repeat_at)]
+    return [
+        first_attempt_at(trade_date, settings),
+        *(morning.at(clock_time) for clock_time in settings.enrichment.repeat_at),
+    ]
 
 
 def published_at(trade_date: date, settings: Settings) -> datetime:
@@ -70,104 +72,92 @@ def is_missing(lake: Lake, trade_date: date, universe: Sequence[Underlying]) -> 
 
 
 async def enrich(
-    lake: Lake,
+    context: StepContext,
     session: BrokerSession,
-    trading_session: Session,
-    universe: Sequence[Underlying],
-    settings: Settings,
-    trigger: Trigger,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Run:
     """Observe the open interest of the listed contracts of a session that have none yet; one row per contract asked.
 
     Each underlying is dated by the evidence of its own chain; an observation of an older session is kept and does not
-    fill the day. After the next publication IB is not asked any more (see `last_resort`). Raises UsageError before it
-    is due, BrokerUnreachable when the connection is lost and does not come back.
+    fill the day. After the next publication IB is not asked any more (see `last_resort`). Raises UsageError before the
+    first attempt's time, BrokerUnreachable when the connection is lost and does not come back.
     """
-    day = trading_session.trade_date
-    now, due = session.clock.now(), due_at(day, settings)
-    if now < due:
-        raise UsageError(
-            f"open interest of {day} is due from {due.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York, and it is "
-            f"{now.astimezone(NEW_YORK):%Y-%m-%d %H:%M} there: run it then"
-        )
+    lake, settings, day = context.lake, context.settings, context.trading_session.trade_date
+    now = session.clock.now()
+    _check_time(day, settings, now)
     await session.reconnect(settings.ib.reconnect_s)
     lake.require_origin(session.origin)
     with reader(lake) as reads:
         if not reads.frozen_conids(day):
             raise UsageError(f"no contracts of {day} are in the lake: there is nothing to fill")
-        missing = _missing(reads, day, universe)
-        before = reads.interest_before(day, previous_session(day).trade_date, trading_session.close)
+        missing = _missing(reads, day, context.universe)
+        before = reads.interest_before(day, previous_session(day).trade_date, context.trading_session.close)
     if missing and now >= superseded_at(day, settings):
-        run = last_resort(lake, session.clock, trading_session, universe, settings, trigger)
+        run = last_resort(context, session.clock)
         assert run is not None, "something is missing, and it is late enough"
         return run
     # What has expired since is not listed any more: IB could only answer that it does not exist.
     today = now.astimezone(NEW_YORK).date()
     asked = [contract for contract in missing if contract.expiry >= today]
-    run = Run("enrichment", day, trigger, now)
+    run = context.begin("enrichment", now)
     run.claim(lake)
     run.watch(session)
     session.use_market_data_type(FROZEN)
     outcomes: list[Outcome] = []
     filled, lost = 0, False
+    rules = CaptureRules(timeout_s=settings.enrichment.patience_s, retries=0, ends_at=superseded_at(day, settings))
     for portion in _portions(asked):
-        engine = CaptureEngine(
-            session,
-            pace_of(session, settings),
-            timeout_s=settings.enrichment.patience_s,
-            retries=0,
-            ends_at=superseded_at(day, settings),
-            on_outcome=on_outcome,
-        )
-        found = await engine.capture([Ask(contract, OPTION_TICKS, open_interest_ready) for contract in portion])
+        engine = CaptureEngine(session, session.pace(settings.acquisition), rules, on_outcome)
+        found = await engine.capture([QuoteRequest(one, OPTION_TICKS, open_interest_ready) for one in portion])
         outcomes += found
-        filled += _write(lake, run, map(_observation, found), before, settings, "enrichment")
+        filled += _write(context, run, map(_observation, found), before, "enrichment")
         if lost := engine.lost:
             break
-    run.account(outcomes, None, session)
+    account(run, outcomes, None, session)
     run.failed = sum(_interest(outcome) is None for outcome in outcomes)
     run.captured = run.asked - run.failed
-    _conclude(lake, run, session.clock, settings, filled, len(asked), len(missing) - len(asked))
+    _conclude(context, run, session.clock, filled, len(asked), len(missing) - len(asked))
     if lost:
         raise BrokerUnreachable(f"the connection to {session.address} was lost: run the same command again")
     return run
 
 
-def last_resort(
-    lake: Lake,
-    clock: Clock,
-    trading_session: Session,
-    universe: Sequence[Underlying],
-    settings: Settings,
-    trigger: Trigger,
-) -> Run | None:
-    """Fill what a session still lacks from what the next session's snapshots showed, and give up the rest.
+def _check_time(day: date, settings: Settings, now: datetime) -> None:
+    first = first_attempt_at(day, settings)
+    if now < first:
+        raise UsageError(
+            f"open interest of {day} is due from {first.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York, and it is "
+            f"{now.astimezone(NEW_YORK):%Y-%m-%d %H:%M} there: run it then"
+        )
+
+
+def last_resort(context: StepContext, clock: Clock) -> Run | None:
+    """Fill what a session has no open interest of from what the next session's snapshots showed; give up the rest.
 
     What is given up gets an error row whose method is next_session_snapshot: the flag `oi_enrichment_failed` means it.
     None when nothing is missing, or it is too early: IB may still show it.
     """
-    day = trading_session.trade_date
+    day = context.trading_session.trade_date
     now = clock.now()
-    if now < superseded_at(day, settings):
+    if now < superseded_at(day, context.settings):
         return None
-    with reader(lake) as reads:
-        missing = _missing(reads, day, universe)
+    with reader(context.lake) as reads:
+        missing = _missing(reads, day, context.universe)
         if not missing:
             return None
-        before = reads.interest_before(day, previous_session(day).trade_date, trading_session.close)
+        before = reads.interest_before(day, previous_session(day).trade_date, context.trading_session.close)
         shown = reads.shown_interest(next_session(day).trade_date)
-    run = Run("enrichment", day, trigger, now)
-    run.claim(lake)
+    run = context.begin("enrichment", now)
+    run.claim(context.lake)
     observations = [
         _Observation(contract, *shown[contract.conid])
         if contract.conid in shown
         else _Observation(contract, None, now, _why_never(contract, day))
         for contract in missing
     ]
-    filled = _write(lake, run, observations, before, settings, "next_session_snapshot")
+    filled = _write(context, run, observations, before, "next_session_snapshot")
     run.asked, run.captured, run.failed = len(missing), filled, len(missing) - filled
-    _conclude(lake, run, clock, settings, filled, len(missing), 0)
+    _conclude(context, run, clock, filled, len(missing), 0)
     return run
 
 
@@ -185,7 +175,7 @@ def _missing(reads: Reader, trade_date: date, universe: Sequence[Underlying]) ->
     settled = reads.settled_open_interest(trade_date)
     rows = {row["conid"]: row for row in reads.contracts(trade_date) if row["underlying"] in symbols}
     return sorted(
-        (contract_of(row) for conid, row in rows.items() if conid not in settled),
+        (contract_from_row(row) for conid, row in rows.items() if conid not in settled),
         key=lambda contract: (contract.underlying, contract.expiry, contract.strike, contract.right),
     )
 
@@ -221,7 +211,7 @@ def _interest(outcome: Outcome) -> int | None:
 
 
 def _observation(outcome: Outcome) -> _Observation:
-    contract, interest, failure = outcome.ask.contract, _interest(outcome), outcome.failure
+    contract, interest, failure = outcome.request.contract, _interest(outcome), outcome.failure
     assert isinstance(contract, OptionContract)
     observed_at = outcome.asof or outcome.requested_at
     if interest is not None:
@@ -231,11 +221,10 @@ def _observation(outcome: Outcome) -> _Observation:
 
 
 def _write(
-    lake: Lake,
+    context: StepContext,
     run: Run,
     observations: Iterable[_Observation],
     before: Mapping[int, InterestBefore],
-    settings: Settings,
     method: Method,
 ) -> int:
     """Date the observations and append them; returns how many fill the day."""
@@ -248,9 +237,9 @@ def _write(
         chain = chains.setdefault(one.contract.underlying, [])
         if one.open_interest is not None and known is not None and known.open_interest is not None:
             chain.append(Evidence(known.open_interest, one.open_interest, known.volume, known.whole))
-    day = run.trade_date
+    lake, day = context.lake, run.trade_date
     latest = max(one.observed_at for one in observations)
-    described = described_sessions(day, chains, latest, published_at(day, settings))
+    described = described_sessions(day, chains, latest, published_at(day, context.settings))
     rows = [_row(one, described[one.contract.underlying], run, method, lake.origin) for one in observations]
     run.append(lake, TABLE, rows)
     stale = sorted(underlying for underlying, session in described.items() if session < day)
@@ -280,10 +269,10 @@ def _row(one: _Observation, described: date, run: Run, method: Method, origin: s
     }
 
 
-def _conclude(lake: Lake, run: Run, clock: Clock, settings: Settings, filled: int, asked: int, expired: int) -> None:
+def _conclude(context: StepContext, run: Run, clock: Clock, filled: int, asked: int, expired: int) -> None:
     run.status = "ok" if filled == asked else "partial"
     run.message = f"{filled:,} of {asked:,} filled"
     if expired:
         run.message += f"; {expired:,} have expired"
-    run.record(lake, clock, Path(settings.state.dir))
+    run.record(context.lake, clock, context.state)
     log.info("open_interest_observed", trade_date=str(run.trade_date), asked=asked, filled=filled, failed=run.failed)

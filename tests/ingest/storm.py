@@ -12,8 +12,7 @@ import numpy as np
 
 from ingest.broker import BrokerSession, Quote
 from ingest.calendar.sessions import Session, session_on
-from ingest.capture import Ask, CaptureEngine, Outcome
-from ingest.capture.pacing import pace_of
+from ingest.capture import CaptureEngine, CaptureRules, Outcome, QuoteRequest
 from ingest.capture.readiness import option_ready, underlying_ready
 from ingest.contracts import OptionContract, Underlying
 from ingest.settings import Settings, load
@@ -150,17 +149,19 @@ async def capture(
 
     async with BrokerSession.connect(settings.ib) as session:
         underlying = started.world.underlyings()[0]
-        asks = [Ask(Underlying(underlying.symbol, underlying.conid), "104,106", underlying_ready(PATIENCE_S))]
-        asks += [Ask(contract, "101", option_ready(PATIENCE_S), snapshot) for contract in asked]
+        asks = [QuoteRequest(Underlying(underlying.symbol, underlying.conid), "104,106", underlying_ready(PATIENCE_S))]
+        asks += [QuoteRequest(contract, "101", option_ready(PATIENCE_S), snapshot) for contract in asked]
         engine = CaptureEngine(
             session,
-            pace_of(session, settings),
-            timeout_s=settings.acquisition.contract_timeout_s,
-            retries=settings.acquisition.retries,
-            ends_at=ends_at,
+            session.pace(settings.acquisition),
+            CaptureRules(
+                timeout_s=settings.acquisition.contract_timeout_s,
+                retries=settings.acquisition.retries,
+                ends_at=ends_at,
+                delayed_fallback=settings.acquisition.delayed_fallback == "auto",
+                probe_s=settings.acquisition.outage_probe_s,
+            ),
             on_outcome=count,
-            delayed_fallback=settings.acquisition.delayed_fallback == "auto",
-            probe_s=settings.acquisition.outage_probe_s,
         )
         assert session.control is not None
         for fault in before:
@@ -179,14 +180,14 @@ async def capture(
 def assert_each_once(captured: Captured) -> None:
     """Outcomes and what was never asked are the contracts, each once."""
     unasked = [ask.conid for ask in captured.engine.unasked]
-    assert Counter([o.ask.conid for o in captured.outcomes] + unasked) == Counter(captured.asked)
+    assert Counter([o.request.conid for o in captured.outcomes] + unasked) == Counter(captured.asked)
 
 
 def assert_true_quotes(started: SimulatedGateway, outcomes: Sequence[Outcome]) -> None:
     """Every quote of an option is the one that stood in the gateway's market when it was asked for."""
     for outcome in outcomes:
-        if outcome.quote is not None and outcome.ask.is_option:
-            seen, stood = shown(outcome.quote), standing(started, outcome.ask.conid, outcome.requested_at)
+        if outcome.quote is not None and outcome.request.is_option:
+            seen, stood = shown(outcome.quote), standing(started, outcome.request.conid, outcome.requested_at)
             if outcome.quote.delta is None and outcome.latency_s >= PATIENCE_S:
                 seen, stood = seen[:-1], stood[:-1]  # a good quote was taken as it was when the patience was over
             assert seen == stood, outcome

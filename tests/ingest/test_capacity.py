@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 from chainlake.cli.app import app
 from chainlake.cli.commands.capacity import simulated_counts, timing_of
 from ingest.broker import BrokerSession
+from ingest.broker.pacing import PRESETS
 from ingest.calendar.sessions import session_on
 from ingest.capacity.estimate import Case, ContractCounts, Limits, Timing, speed
 from ingest.capacity.probe_result import ProbeResult
-from ingest.capture.pacing import PRESETS
+from ingest.context import StepContext
 from ingest.contracts import Underlying
 from ingest.discovery.discover import discover
 from ingest.settings import FilterSettings, load
@@ -75,7 +76,7 @@ def test_what_ib_leaves_unsettled_is_a_factor_of_two() -> None:
     assert speed("snapshot", None, IB, FAST).contracts_per_second == 50
     free = replace(slow, snapshots_hold_lines=False)
     assert speed("snapshot", None, IB, free).contracts_per_second == 50
-    assert free.holding.snapshot_s == 0
+    assert free.occupancy.snapshot_s == 0
 
 
 @given(
@@ -169,7 +170,7 @@ async def test_the_simulated_set_is_what_discovery_freezes(tmp_path: Path) -> No
         universe = [Underlying(symbol) for symbol in symbols]
         async with BrokerSession.connect(settings.ib) as session:
             lake = Lake.create(settings.lake.root, session.origin, session.clock.now())
-            await discover(lake, session, DAY, universe, "all", settings, "manual")
+            await discover(StepContext(lake, DAY, universe, settings, "manual"), session)
     with reader(lake) as reads:
         frozen = reads.contracts(DAY.trade_date)
     counts = simulated_counts(universe, DAY, settings.filters)
@@ -191,7 +192,7 @@ def test_a_probe_decides_over_what_is_assumed() -> None:
     assert (timing.streaming_s, timing.snapshot_s) == (0.4, 11.0)
     assert (source["streaming"], source["snapshot"][:7]) == ("measured on 2026-11-20", "assumed")
     assert timing_of(result, 250.0)[0] == Timing(streaming_s=0.25)
-    assert (result.holding.streaming_s, result.holding.snapshot_s) == (0.4, None)
+    assert (result.occupancy.streaming_s, result.occupancy.snapshot_s) == (0.4, None)
 
 
 def run(*arguments: str) -> tuple[int, dict[str, Any]]:

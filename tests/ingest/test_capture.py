@@ -12,10 +12,11 @@ import pytest
 
 from ingest.broker import BrokerSession
 from ingest.calendar.sessions import NEW_YORK, next_session, session_on
-from ingest.capture import Ask, CaptureEngine, Pace
+from ingest.capture import CaptureEngine, CaptureRules, Pace, QuoteRequest
 from ingest.capture.readiness import option_ready
-from ingest.capture.snapshot import capture_slot, contract_of
-from ingest.contracts import OptionContract, Underlying
+from ingest.capture.snapshot import capture_slot
+from ingest.context import StepContext
+from ingest.contracts import OptionContract, Underlying, contract_from_row
 from ingest.discovery.discover import discover
 from ingest.errors import BrokerUnreachable, UsageError
 from ingest.open_interest.enrichment import enrich
@@ -77,9 +78,9 @@ def rows(lake: Lake, table: str, where: str = "true") -> list[dict[str, Any]]:
 
 
 async def opened(lake: Lake, session: BrokerSession, settings: Settings) -> list[OptionContract]:
-    await discover(lake, session, DAY, [AAPL], "AAPL", settings, "manual")
+    await discover(StepContext(lake, DAY, [AAPL], settings, "manual", "AAPL"), session)
     await session.step_clock(BELL)
-    return [contract_of(row) for row in rows(lake, "raw/contracts")]
+    return [contract_from_row(row) for row in rows(lake, "raw/contracts")]
 
 
 async def test_bad_values_cost_no_row_of_the_batch(lake: Lake, session: BrokerSession, settings: Settings) -> None:
@@ -97,7 +98,7 @@ async def test_bad_values_cost_no_row_of_the_batch(lake: Lake, session: BrokerSe
         interpret(fields)
 
     decoder.interpret = hostile
-    (run,) = await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    (run,) = await capture_slot(StepContext(lake, DAY, [AAPL], settings, "manual"), session, DAY.slots[0], "intraday")
     stored = rows(lake, "raw/option_quotes")
     assert Counter(row["conid"] for row in stored) == Counter(contract.conid for contract in contracts)
     assert (run.status, run.failed, run.captured) == ("ok", 0, len(contracts) + 1)
@@ -108,9 +109,9 @@ async def test_bad_values_cost_no_row_of_the_batch(lake: Lake, session: BrokerSe
 
 
 async def test_freezing_twice_changes_nothing(lake: Lake, session: BrokerSession, settings: Settings) -> None:
-    run = await discover(lake, session, DAY, [AAPL], "all", settings, "manual")
+    run = await discover(StepContext(lake, DAY, [AAPL], settings, "manual"), session)
     assert run.captured == len(rows(lake, "raw/contracts")) > 10
-    again = await discover(lake, session, DAY, [AAPL], "all", settings, "manual")
+    again = await discover(StepContext(lake, DAY, [AAPL], settings, "manual"), session)
     assert (again.captured, again.status) == (0, "ok")
     frozen = rows(lake, "raw/contracts")
     assert len(frozen) == run.captured == len({row["conid"] for row in frozen})
@@ -123,8 +124,8 @@ async def test_an_unknown_symbol_is_refused_alone_and_reported_in_company(
     lake: Lake, session: BrokerSession, settings: Settings
 ) -> None:
     with pytest.raises(UsageError, match="ZZZZ"):
-        await discover(lake, session, DAY, [Underlying("ZZZZ")], "all", settings, "manual")
-    run = await discover(lake, session, DAY, [Underlying("ZZZZ"), AAPL], "all", settings, "manual")
+        await discover(StepContext(lake, DAY, [Underlying("ZZZZ")], settings, "manual"), session)
+    run = await discover(StepContext(lake, DAY, [Underlying("ZZZZ"), AAPL], settings, "manual"), session)
     assert (run.status, run.failed) == ("partial", 1)
     assert run.captured > 10
 
@@ -133,7 +134,7 @@ async def test_a_slot_gives_one_row_a_contract_with_quote_and_greeks(
     lake: Lake, session: BrokerSession, settings: Settings
 ) -> None:
     contracts = await opened(lake, session, settings)
-    (run,) = await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    (run,) = await capture_slot(StepContext(lake, DAY, [AAPL], settings, "manual"), session, DAY.slots[0], "intraday")
     stored = rows(lake, "raw/option_quotes")
     assert Counter(row["conid"] for row in stored) == Counter(contract.conid for contract in contracts)
     assert run.asked == len(contracts) + 1
@@ -155,10 +156,10 @@ async def test_a_second_run_of_a_slot_asks_only_for_what_has_no_good_row(
     lake: Lake, session: BrokerSession, settings: Settings
 ) -> None:
     await opened(lake, session, settings)
-    await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    await capture_slot(StepContext(lake, DAY, [AAPL], settings, "manual"), session, DAY.slots[0], "intraday")
     good = {row["conid"] for row in rows(lake, "raw/option_quotes") if row["ask"] and row["bid_seen"]}
     before = len(rows(lake, "raw/option_quotes"))
-    runs = await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    runs = await capture_slot(StepContext(lake, DAY, [AAPL], settings, "manual"), session, DAY.slots[0], "intraday")
     again = [row for row in rows(lake, "raw/option_quotes") if row["attempt"] == 2]
     assert len(rows(lake, "raw/option_quotes")) == before + len(again)
     assert not {row["conid"] for row in again} & good
@@ -169,13 +170,15 @@ async def test_a_capture_that_is_killed_leaves_nothing_and_the_next_one_everythi
     lake: Lake, session: BrokerSession, settings: Settings, gateway: SimulatedGateway
 ) -> None:
     contracts = await opened(lake, session, settings)
-    slow = asyncio.create_task(capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual"))
+    slow = asyncio.create_task(
+        capture_slot(StepContext(lake, DAY, [AAPL], settings, "manual"), session, DAY.slots[0], "intraday")
+    )
     await asyncio.sleep(0.02)
     slow.cancel()
     with pytest.raises(asyncio.CancelledError):
         await slow
     assert rows(lake, "raw/option_quotes") == []
-    await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    await capture_slot(StepContext(lake, DAY, [AAPL], settings, "manual"), session, DAY.slots[0], "intraday")
     assert len(rows(lake, "raw/option_quotes")) == len(contracts)
 
 
@@ -184,12 +187,12 @@ async def test_nothing_is_captured_under_a_slot_outside_its_window(
 ) -> None:
     await opened(lake, session, settings)
     with pytest.raises(UsageError, match=r"begins at 10:00"):
-        await capture_slot(lake, session, DAY, DAY.slots[1], "intraday", [AAPL], settings, "manual")
+        await capture_slot(StepContext(lake, DAY, [AAPL], settings, "manual"), session, DAY.slots[1], "intraday")
     await session.step_clock(DAY.slots[1].sample_time)
     with pytest.raises(UsageError, match=r"was over at 10:00"):
-        await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+        await capture_slot(StepContext(lake, DAY, [AAPL], settings, "manual"), session, DAY.slots[0], "intraday")
     with pytest.raises(UsageError, match=r"close view"):
-        await capture_slot(lake, session, DAY, DAY.close_slot, "close", [AAPL], settings, "manual")
+        await capture_slot(StepContext(lake, DAY, [AAPL], settings, "manual"), session, DAY.close_slot, "close")
     assert rows(lake, "raw/option_quotes") == []
 
 
@@ -198,7 +201,7 @@ async def test_the_close_view_holds_frozen_quotes_under_the_close_slot(
 ) -> None:
     await opened(lake, session, settings)
     await session.step_clock(DAY.close + timedelta(hours=1))
-    await capture_slot(lake, session, DAY, DAY.close_slot, "close", [AAPL], settings, "manual")
+    await capture_slot(StepContext(lake, DAY, [AAPL], settings, "manual"), session, DAY.close_slot, "close")
     stored = rows(lake, "raw/option_quotes")
     assert {(row["view"], row["slot_30m"], row["market_data_type"]) for row in stored} == {("close", 13, 2)}
     assert {row["asof_ts"].astimezone(NEW_YORK).hour for row in stored} == {17}
@@ -209,7 +212,7 @@ async def test_a_request_beyond_the_grace_is_flagged_late(
 ) -> None:
     await opened(lake, session, settings)
     await session.step_clock(DAY.slots[0].sample_time + timedelta(seconds=121))
-    await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    await capture_slot(StepContext(lake, DAY, [AAPL], settings, "manual"), session, DAY.slots[0], "intraday")
     assert {tuple(row["data_quality_flag"]) for row in rows(lake, "raw/option_quotes")} == {("late_sample",)}
 
 
@@ -217,19 +220,19 @@ async def test_open_interest_is_refused_before_it_is_due_and_observed_once_after
     lake: Lake, session: BrokerSession, settings: Settings
 ) -> None:
     contracts = await opened(lake, session, settings)
-    await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    await capture_slot(StepContext(lake, DAY, [AAPL], settings, "manual"), session, DAY.slots[0], "intraday")
     await session.step_clock(DAY.close)
     with pytest.raises(UsageError, match="is due from 2026-11-23 04:00"):
-        await enrich(lake, session, DAY, [AAPL], settings, "manual")
+        await enrich(StepContext(lake, DAY, [AAPL], settings, "manual"), session)
     await session.step_clock(next_session(DAY.trade_date).at(time(4)))
-    run = await enrich(lake, session, DAY, [AAPL], settings, "manual")
+    run = await enrich(StepContext(lake, DAY, [AAPL], settings, "manual"), session)
     stored = rows(lake, "raw/open_interest")
     filled = [row for row in stored if row["oi_asof_date"] == DAY.trade_date]
     # 2026-11-20 is a third Friday: what expired on it is gone by Monday, and not asked for.
     alive = {contract.conid for contract in contracts if contract.last_trade_date > DAY.trade_date}
     assert {row["conid"] for row in filled} == {row["conid"] for row in stored} == alive
     assert 0 < len(alive) == run.asked < len(contracts)
-    again = await enrich(lake, session, DAY, [AAPL], settings, "manual")
+    again = await enrich(StepContext(lake, DAY, [AAPL], settings, "manual"), session)
     assert again.asked == len(stored) - len(filled)
 
 
@@ -244,19 +247,19 @@ async def test_contracts_that_do_not_exist_and_lines_that_are_missing_end_in_err
             "acquisition": settings.acquisition.model_copy(update={"retries": 0}),
         }
     )
-    engine = CaptureEngine(session, Pace(narrow), timeout_s=2, retries=0)
-    outcomes = await engine.capture([Ask(c, "101", option_ready(0.3)) for c in (nobody, *contracts)])
+    engine = CaptureEngine(session, Pace(narrow.ib, narrow.acquisition), CaptureRules(timeout_s=2, retries=0))
+    outcomes = await engine.capture([QuoteRequest(c, "101", option_ready(0.3)) for c in (nobody, *contracts)])
     assert len(outcomes) == len(contracts) + 1
     (failed,) = [outcome for outcome in outcomes if outcome.failure]
     assert failed.failure is not None
-    assert (failed.ask.conid, failed.failure.code, failed.failure.kind) == (12345, 200, "ib_error")
+    assert (failed.request.conid, failed.failure.code, failed.failure.kind) == (12345, 200, "ib_error")
 
 
 async def test_a_gateway_that_goes_away_ends_the_slot_with_what_there_is(
     lake: Lake, session: BrokerSession, settings: Settings, gateway: SimulatedGateway
 ) -> None:
     contracts = await opened(lake, session, settings)
-    slot = capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    slot = capture_slot(StepContext(lake, DAY, [AAPL], settings, "manual"), session, DAY.slots[0], "intraday")
     task = asyncio.create_task(slot)
     await asyncio.sleep(0.05)
     await gateway.stop()
@@ -270,7 +273,7 @@ async def test_a_gateway_that_goes_away_ends_the_slot_with_what_there_is(
 async def test_a_lake_of_another_origin_takes_no_rows(settings: Settings, session: BrokerSession) -> None:
     live = Lake.create(settings.lake.root, "ibkr-live", session.clock.now())
     with pytest.raises(OriginMismatch):
-        await discover(live, session, DAY, [AAPL], "all", settings, "manual")
+        await discover(StepContext(live, DAY, [AAPL], settings, "manual"), session)
     assert rows(live, "raw/sessions") == []
 
 
@@ -289,7 +292,7 @@ async def test_nothing_of_a_subscription_outlives_its_cancel(
 ) -> None:
     """The library keeps every ticker for ever, and serves its old quotes to the next request."""
     await opened(lake, session, settings)
-    await capture_slot(lake, session, DAY, DAY.slots[0], "intraday", [AAPL], settings, "manual")
+    await capture_slot(StepContext(lake, DAY, [AAPL], settings, "manual"), session, DAY.slots[0], "intraday")
     wrapper = session._ib.wrapper
     assert (len(wrapper.tickers), len(wrapper.reqId2Ticker), len(wrapper._reqId2Contract)) == (0, 0, 0)
     assert not wrapper.ticker2ReqId["mktData"]

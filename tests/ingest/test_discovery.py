@@ -14,6 +14,7 @@ from ingest.broker import BrokerSession
 from ingest.calendar.clock import HostClock
 from ingest.calendar.sessions import Session, next_session, session_on
 from ingest.capture.snapshot import capture_slot
+from ingest.context import StepContext
 from ingest.contracts import Underlying
 from ingest.discovery.discover import Discovered, Mode, discover, reuse_last_frozen
 from ingest.runs import Run
@@ -47,7 +48,10 @@ class Place:
         on_underlying: Callable[[Discovered], None] = lambda discovered: None,
     ) -> Run:
         return await discover(
-            self.lake, self.session, day, universe, "all", settings or self.settings, "manual", on_underlying, mode
+            StepContext(self.lake, day, universe, settings or self.settings, "manual"),
+            self.session,
+            on_underlying,
+            mode,
         )
 
     async def fault(self, **fault: Any) -> None:
@@ -306,7 +310,9 @@ async def test_where_discovery_fails_the_last_set_is_used_again_without_what_has
     assert "discovery_stale" in {row["error_type"] for row in here.rows("ops/errors")}
     # Its rows say so.
     await here.session.step_clock(NEXT.slots[0].sample_time + timedelta(minutes=1))
-    await capture_slot(here.lake, here.session, NEXT, NEXT.slots[0], "intraday", UNIVERSE, here.settings, "manual")
+    await capture_slot(
+        StepContext(here.lake, NEXT, UNIVERSE, here.settings, "manual"), here.session, NEXT.slots[0], "intraday"
+    )
     flagged = {row["conid"] for row in here.rows("raw/option_quotes") if "discovery_stale" in row["data_quality_flag"]}
     assert flagged == stale
     # What IB answers later is added.
@@ -323,7 +329,7 @@ async def test_without_a_broker_the_last_set_is_used_again_but_not_for_ever(here
     for _ in range(6):
         day = next_session(day.trade_date)
         run = reuse_last_frozen(
-            here.lake, day, UNIVERSE, "all", here.settings, "manual", HostClock(), "the gateway is away"
+            StepContext(here.lake, day, UNIVERSE, here.settings, "manual"), HostClock(), "the gateway is away"
         )
         statuses.append((run.status, bool(here.frozen(day))))
         if day == NEXT:
@@ -331,7 +337,9 @@ async def test_without_a_broker_the_last_set_is_used_again_but_not_for_ever(here
     assert statuses == [("partial", True)] * 5 + [("failed", False)]
     # Once more changes nothing.
     count = len(here.rows("raw/contracts"))
-    reuse_last_frozen(here.lake, NEXT, UNIVERSE, "all", here.settings, "manual", HostClock(), "the gateway is away")
+    reuse_last_frozen(
+        StepContext(here.lake, NEXT, UNIVERSE, here.settings, "manual"), HostClock(), "the gateway is away"
+    )
     assert len(here.rows("raw/contracts")) == count
 
 

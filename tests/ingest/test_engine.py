@@ -8,8 +8,8 @@ import pytest
 
 from ingest.broker import BrokerSession
 from ingest.broker.outages import farm_of
-from ingest.capture import Ask, CaptureEngine, Pace, engine
-from ingest.capture.modes import Holding, contracts_per_second, faster_mode, mode_of
+from ingest.capture import CaptureEngine, CaptureRules, Pace, QuoteRequest, engine
+from ingest.capture.modes import LineOccupancy, contracts_per_second, faster_mode, mode_of
 from ingest.capture.readiness import option_ready
 from tests.ingest import storm
 
@@ -23,10 +23,14 @@ async def test_a_contract_subscribed_again_shows_the_market_of_then() -> None:
             seen = []
             for minutes in (0, 30, 60):
                 await session.step_clock(storm.BELL + timedelta(minutes=minutes))
-                capture = CaptureEngine(session, Pace(settings), timeout_s=2, retries=0)
-                seen.append(await capture.capture([Ask(c, "101", option_ready(storm.PATIENCE_S)) for c in asked]))
+                capture = CaptureEngine(
+                    session, Pace(settings.ib, settings.acquisition), CaptureRules(timeout_s=2, retries=0)
+                )
+                seen.append(
+                    await capture.capture([QuoteRequest(c, "101", option_ready(storm.PATIENCE_S)) for c in asked])
+                )
                 storm.assert_true_quotes(gateway, seen[-1])
-        first, second, third = ({o.ask.conid: storm.shown(o.quote) for o in slot if o.quote} for slot in seen)
+        first, second, third = ({o.request.conid: storm.shown(o.quote) for o in slot if o.quote} for slot in seen)
         assert sum(first[conid] != second[conid] != third[conid] for conid in first) > 30
 
 
@@ -58,10 +62,10 @@ async def test_a_rate_that_ib_rejects_is_found_out_and_no_cancel_is_lost() -> No
         asked = storm.contracts(gateway, 120)
         settings = storm.settings_for(gateway, {"messages_per_second": 120.0}, contract_timeout_s=1.0, retries=3)
         async with BrokerSession.connect(settings.ib) as session:
-            pace = Pace(settings)
-            capture = CaptureEngine(session, pace, timeout_s=1.0, retries=3)
-            outcomes = await capture.capture([Ask(c, "101", option_ready(0.5)) for c in asked])
-            assert sorted(o.ask.conid for o in outcomes) == sorted(c.conid for c in asked)
+            pace = Pace(settings.ib, settings.acquisition)
+            capture = CaptureEngine(session, pace, CaptureRules(timeout_s=1.0, retries=3))
+            outcomes = await capture.capture([QuoteRequest(c, "101", option_ready(0.5)) for c in asked])
+            assert sorted(o.request.conid for o in outcomes) == sorted(c.conid for c in asked)
             assert all(o.failure is None for o in outcomes)
             assert session.pacing_errors >= 1
             assert gateway.stats.violations <= 2
@@ -77,7 +81,7 @@ async def test_snapshots_take_one_message_each_and_no_cancel() -> None:
         storm.assert_each_once(captured)
         assert captured.failures == []
         storm.assert_true_quotes(gateway, captured.outcomes)
-        options = [o for o in captured.outcomes if o.ask.is_option]
+        options = [o for o in captured.outcomes if o.request.is_option]
         assert all(o.quote is not None and o.quote.open_interest is None for o in options)
         assert gateway.stats.snapshots == len(asked)
         # the type of data, the underlying's two, and one for each option
@@ -93,7 +97,7 @@ async def test_a_snapshot_without_a_market_ends_with_it_and_is_tried_again() -> 
         captured = await storm.capture(gateway, asked, [(0, {"fault": "silent", "conids": [mute]})], snapshot=True)
         storm.assert_each_once(captured)
         (failed,) = [o for o in captured.outcomes if o.failure]
-        assert (failed.ask.conid, failed.tries) == (mute, 2)
+        assert (failed.request.conid, failed.tries) == (mute, 2)
         assert failed.failure is not None
         assert failed.failure.kind == "timeout"
 
@@ -111,12 +115,11 @@ async def test_silent_contracts_in_a_row_do_not_stop_the_window() -> None:
             await session.control.call({"op": "fault", "fault": {"fault": "silent", "conids": mute}})
             capture = CaptureEngine(
                 session,
-                Pace(settings),
-                timeout_s=4.0,
-                retries=0,
+                Pace(settings.ib, settings.acquisition),
+                CaptureRules(timeout_s=4.0, retries=0),
                 on_outcome=lambda o: None if o.failure else answered_at.append(time.monotonic() - began),
             )
-            outcomes = await capture.capture([Ask(c, "101", option_ready(1.0)) for c in asked])
+            outcomes = await capture.capture([QuoteRequest(c, "101", option_ready(1.0)) for c in asked])
         assert sum(o.failure is not None for o in outcomes) == 30
         # 30 + 2 x 100 messages at 98 a second are 2.4 s, well before the silent ones are given up
         assert max(answered_at) < 4.0
@@ -126,8 +129,10 @@ async def test_a_cancelled_capture_gives_all_lines_back_within_the_rate() -> Non
     async with storm.gateway(latency_ms=(500, 600), lines=100, messages_per_second=100) as gateway:
         settings = storm.settings_for(gateway)
         async with BrokerSession.connect(settings.ib) as session:
-            capture = CaptureEngine(session, Pace(settings), timeout_s=4, retries=0)
-            asks = [Ask(c, "101", option_ready(1.0)) for c in storm.contracts(gateway, 90)]
+            capture = CaptureEngine(
+                session, Pace(settings.ib, settings.acquisition), CaptureRules(timeout_s=4, retries=0)
+            )
+            asks = [QuoteRequest(c, "101", option_ready(1.0)) for c in storm.contracts(gateway, 90)]
             task = asyncio.create_task(capture.capture(asks))
             await asyncio.sleep(0.5)
             task.cancel()
@@ -144,11 +149,11 @@ def test_the_faster_mode_follows_from_lines_messages_and_latency() -> None:
     assert contracts_per_second("streaming", 100, 50, 8) == 12.5
     assert contracts_per_second("snapshot", 100, 50, 10) == 10
     assert contracts_per_second("snapshot", 100, 50, 0) == 50
-    assert faster_mode(100, 50, Holding(0.5, 11)) == "streaming"
-    assert faster_mode(100, 50, Holding(0.5, 0.5)) == "snapshot"
-    assert faster_mode(100, 50, Holding(0.5, None)) == "streaming"
-    assert mode_of("auto", 100, 50, Holding(0.5, 0.5), interest_needed=True) == "streaming"
-    assert mode_of("snapshot", 100, 50, Holding(), interest_needed=True) == "snapshot"
+    assert faster_mode(100, 50, LineOccupancy(0.5, 11)) == "streaming"
+    assert faster_mode(100, 50, LineOccupancy(0.5, 0.5)) == "snapshot"
+    assert faster_mode(100, 50, LineOccupancy(0.5, None)) == "streaming"
+    assert mode_of("auto", 100, 50, LineOccupancy(0.5, 0.5), interest_needed=True) == "streaming"
+    assert mode_of("snapshot", 100, 50, LineOccupancy(), interest_needed=True) == "snapshot"
 
 
 @pytest.mark.parametrize(

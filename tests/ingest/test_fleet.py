@@ -13,8 +13,8 @@ import pytest
 from chainlake.cli.options import GivenForBroker
 from flows.steps import BrokerContext, PipelineContext, connect_broker
 from ingest.capacity.probe_result import ProbeResult, store
-from ingest.capture.fleet import Gateway, cut
-from ingest.capture.modes import Holding
+from ingest.capture.fleet import BatchConnection, plan_batches
+from ingest.capture.modes import LineOccupancy
 from ingest.contracts import Underlying
 from ingest.errors import BrokerUnreachable, UsageError
 from ingest.settings import Settings, load
@@ -52,11 +52,13 @@ def grouped(**groups: str) -> list[Underlying]:
 def test_batches_are_the_groups_and_what_has_none_by_size(
     universe: list[Underlying], size: int, batches: dict[str, str]
 ) -> None:
-    assert {part.name: "".join(u.symbol for u in part.underlyings) for part in cut(universe, size)} == batches
+    assert {
+        planned.name: "".join(u.symbol for u in planned.underlyings) for planned in plan_batches(universe, size)
+    } == batches
 
 
 def test_names_of_many_batches_sort_in_order() -> None:
-    names = [part.name for part in cut([Underlying(f"S{number}") for number in range(120)], 1)]
+    names = [planned.name for planned in plan_batches([Underlying(f"S{number}") for number in range(120)], 1)]
     assert names == sorted(names)
     assert len(set(names)) == 120
 
@@ -307,7 +309,7 @@ async def test_auto_asks_each_gateway_as_its_own_probe_says(
         store(measured.model_copy(update={"gateway": address, "snapshot_hold_ms": snapshot_ms}), tmp_path / "state")
     universe = tuple(replace(underlying, group=underlying.symbol) for underlying in UNIVERSE[:2])
     async with connect_broker(PipelineContext(settings, universe, "manual")) as broker:
-        assert broker._gateway(broker.session) == Gateway(broker.session, Holding(1.0, 0.1))
+        assert broker._connection(broker.session) == BatchConnection(broker.session, LineOccupancy(1.0, 0.1))
         freeze(broker, gateways[1])
         await broker.session.step_clock(storm.DAY.slots[1].sample_time)
         await broker.snapshot(storm.DAY, storm.DAY.slots[1])

@@ -12,10 +12,18 @@ import pytest
 from ingest.broker import BrokerSession
 from ingest.calendar.sessions import Session, new_york, next_session, session_on
 from ingest.capture.snapshot import capture_slot
+from ingest.context import StepContext
 from ingest.contracts import Underlying
 from ingest.discovery.discover import discover
 from ingest.errors import UsageError
-from ingest.open_interest.enrichment import attempts_at, due_at, enrich, is_missing, last_resort, superseded_at
+from ingest.open_interest.enrichment import (
+    attempts_at,
+    enrich,
+    first_attempt_at,
+    is_missing,
+    last_resort,
+    superseded_at,
+)
 from ingest.runs import Run
 from ingest.settings import Settings, load
 from lake.reads import reader
@@ -41,19 +49,22 @@ class Place:
     async def capture(self, day: Session, slot: int) -> None:
         """Freeze the day and capture a slot."""
         await self.session.step_clock(day.at(time(9, 25)))
-        await discover(self.lake, self.session, day, self.universe, "all", self.settings, "manual")
+        await discover(StepContext(self.lake, day, self.universe, self.settings, "manual"), self.session)
         # A minute into the slot, but for the close slot, which is at the close.
         await self.session.step_clock(day.slots[slot].sample_time + timedelta(minutes=slot < 13))
         await capture_slot(
-            self.lake, self.session, day, day.slots[slot], "intraday", self.universe, self.settings, "manual"
+            StepContext(self.lake, day, self.universe, self.settings, "manual"),
+            self.session,
+            day.slots[slot],
+            "intraday",
         )
 
     async def enrich(self, at: datetime, day: Session = DAY) -> Run:
         await self.session.step_clock(at)
-        return await enrich(self.lake, self.session, day, self.universe, self.settings, "manual")
+        return await enrich(StepContext(self.lake, day, self.universe, self.settings, "manual"), self.session)
 
     def last_resort(self, day: Session = DAY) -> Run | None:
-        return last_resort(self.lake, self.session.clock, day, self.universe, self.settings, "manual")
+        return last_resort(StepContext(self.lake, day, self.universe, self.settings, "manual"), self.session.clock)
 
     def rows(self, table: str, where: str = "true") -> list[dict[str, Any]]:
         with reader(self.lake) as reads:
@@ -112,7 +123,7 @@ async def place(tmp_path: Path, turns_over: time, symbol: str = "AAPL", **more: 
 )
 def test_a_friday_is_due_on_monday_or_on_saturday(on: str, due: datetime) -> None:
     settings = load(enrichment={"on": on})
-    assert due_at(date(2014, 6, 6), settings) == due
+    assert first_attempt_at(date(2014, 6, 6), settings) == due
     # The repeats are on the next session's morning in any case: only then is it sure to be published.
     assert attempts_at(date(2014, 6, 6), settings) == [
         due,

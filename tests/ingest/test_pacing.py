@@ -1,11 +1,13 @@
 """The budget of a connection stays inside IB's bucket and lines, and answers pacing errors."""
 
 import asyncio
+import time
+from collections.abc import Callable
 
 import pytest
 
-from ingest.capture.pacing import PRESETS, Pace
-from ingest.settings import load
+from ingest.broker.pacing import PRESETS, Pace
+from ingest.settings import Settings, load
 
 
 class Watch:
@@ -18,10 +20,14 @@ class Watch:
         return self.now
 
 
+def pace_for(settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> Pace:
+    return Pace(settings.ib, settings.acquisition, monotonic)
+
+
 async def test_messages_never_overrun_a_bucket_of_one_second() -> None:
     """IB's rule, kept as a leaky bucket over the times of sending; the burst at the start included."""
     limit = 200.0
-    pace = Pace(load(ib={"messages_per_second": limit}))
+    pace = pace_for(load(ib={"messages_per_second": limit}))
     loop = asyncio.get_running_loop()
     level, last = 0.0, loop.time()
     for _ in range(300):
@@ -34,17 +40,17 @@ async def test_messages_never_overrun_a_bucket_of_one_second() -> None:
 
 
 def test_lines_bound_the_window_and_a_stage_bounds_it_further() -> None:
-    assert Pace(load(ib={"lines": 100})).lines == 98
+    assert pace_for(load(ib={"lines": 100})).lines == 98
     for name, preset in PRESETS.items():
         if preset:
-            pace = Pace(load(acquisition={"preset": name}))
+            pace = pace_for(load(acquisition={"preset": name}))
             assert (pace.lines, pace.window()) == (preset.max_concurrent, preset.max_concurrent)
 
 
 @pytest.mark.parametrize(("answers_s", "needed"), [(0.35, 25 * 0.35), (3.0, 25 * 3.0)])
 def test_the_window_is_rate_times_latency_with_a_margin_and_at_most_the_lines(answers_s: float, needed: float) -> None:
     """Little's law: at 50 messages a second, two a contract, so many are on their way at once."""
-    pace = Pace(load(ib={"lines": 100}))
+    pace = pace_for(load(ib={"lines": 100}))
     for _ in range(50):
         pace.answered(answers_s)
     assert needed <= pace.window() <= min(98, 1.5 * needed + 5)
@@ -55,7 +61,7 @@ def test_the_window_is_rate_times_latency_with_a_margin_and_at_most_the_lines(an
 
 
 async def test_a_stage_admits_its_requests_a_minute_and_no_more() -> None:
-    pace = Pace(load(acquisition={"preset": "stage-3"}))
+    pace = pace_for(load(acquisition={"preset": "stage-3"}))
     for _ in range(20):
         assert pace.admits()
         await asyncio.wait_for(pace.admission(), 0.1)
@@ -66,7 +72,7 @@ async def test_a_stage_admits_its_requests_a_minute_and_no_more() -> None:
 
 def test_a_burst_of_pacing_errors_is_one_event() -> None:
     watch = Watch()
-    pace = Pace(load(), watch)
+    pace = pace_for(load(), watch)
     rate, lines = pace.rate, pace.lines
     for _ in range(40):
         pace.pacing_error(100, 30)
@@ -79,7 +85,7 @@ def test_a_burst_of_pacing_errors_is_one_event() -> None:
 
 
 async def test_nothing_is_sent_while_ibs_bucket_fills_up_again() -> None:
-    pace = Pace(load())
+    pace = pace_for(load())
     await pace.message()
     pace.pacing_error(100, 1)
     assert pace.quiet
@@ -91,7 +97,7 @@ async def test_nothing_is_sent_while_ibs_bucket_fills_up_again() -> None:
 def test_the_rate_rises_by_time_and_never_to_where_the_error_was() -> None:
     """Two errors leave a connection to IB alive, the third ends it."""
     watch = Watch()
-    pace = Pace(load(), watch)
+    pace = pace_for(load(), watch)
     full = pace.rate
     pace.pacing_error(100, 30)
     rates = []
@@ -106,7 +112,7 @@ def test_the_rate_rises_by_time_and_never_to_where_the_error_was() -> None:
 
 def test_exhausted_lines_cut_the_lines_that_are_in_use_and_come_back_slowly() -> None:
     watch = Watch()
-    pace = Pace(load(ib={"lines": 100}), watch)
+    pace = pace_for(load(ib={"lines": 100}), watch)
     rate = pace.rate
     for _ in range(5):
         pace.pacing_error(101, 40)

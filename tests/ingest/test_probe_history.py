@@ -9,8 +9,8 @@ import pytest
 from ingest.broker import BrokerSession
 from ingest.calendar.sessions import session_on
 from ingest.capacity.probe_history import QUESTIONS, last_friday, probe_history, sample
-from ingest.capture.snapshot import contract_of
-from ingest.contracts import OptionContract, Underlying
+from ingest.context import StepContext
+from ingest.contracts import OptionContract, Underlying, contract_from_row
 from ingest.discovery.discover import discover
 from ingest.settings import Settings, load
 from lake.reads import reader
@@ -97,10 +97,10 @@ async def test_it_reports_the_bars_and_the_refusals_and_leaves_the_lake_alone(
 ) -> None:
     async with BrokerSession.connect(settings.ib) as session:
         lake = Lake.create(settings.lake.root, session.origin, session.clock.now())
-        await discover(lake, session, FRIDAY, [Underlying("AAPL")], "all", settings, "manual")
+        await discover(StepContext(lake, FRIDAY, [Underlying("AAPL")], settings, "manual"), session)
         await session.step_clock(TODAY.at(time(12)))
         with reader(lake) as reads:
-            frozen = [contract_of(row) for row in reads.contracts(FRIDAY.trade_date)]
+            frozen = [contract_from_row(row) for row in reads.contracts(FRIDAY.trade_date)]
             prices = {"AAPL": reads.contracts(FRIDAY.trade_date)[0]["reference_price"]}
         versions = {name: lake.version(name) for name in lake.table_names()}
         chosen = sample(frozen, prices, TODAY.trade_date, 2)

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ingest.broker import BrokerSession
-from ingest.capture import Ask, CaptureEngine, Pace
+from ingest.capture import CaptureEngine, CaptureRules, Pace, QuoteRequest
 from ingest.capture.readiness import option_ready
 from ingest.errors import BrokerUnreachable
 from tests.ingest import storm
@@ -105,7 +105,7 @@ async def test_silent_contracts_are_tried_again_and_end_as_timeouts() -> None:
         )
         storm.assert_each_once(captured)
         silent = [outcome for outcome in captured.outcomes if outcome.failure]
-        assert {outcome.ask.conid for outcome in silent} == mute
+        assert {outcome.request.conid for outcome in silent} == mute
         assert {(outcome.failure.kind, outcome.tries) for outcome in silent if outcome.failure} == {("timeout", 2)}
         # they did not keep the others waiting
         assert captured.outcomes[-len(silent) :] == silent
@@ -124,7 +124,9 @@ async def test_without_live_permission_the_session_goes_on_delayed(code: int) ->
         assert {outcome.tries for outcome in captured.outcomes} == {1}
         # 10167 is an advisory; what was refused was refused once, and no generic tick is refused afterwards
         storm.assert_true_quotes(gateway, captured.outcomes)
-        assert {o.quote.open_interest is not None for o in captured.outcomes if o.quote and o.ask.is_option} == {True}
+        assert {o.quote.open_interest is not None for o in captured.outcomes if o.quote and o.request.is_option} == {
+            True
+        }
 
 
 async def test_delayed_data_can_be_refused_and_then_rows_say_so() -> None:
@@ -154,8 +156,10 @@ async def test_frozen_data_falls_back_to_delayed_frozen_after_the_close() -> Non
             session.use_market_data_type(2)
             assert session.control is not None
             await session.control.call({"op": "fault", "fault": {"fault": "delayed_only"}})
-            engine = CaptureEngine(session, Pace(settings_), timeout_s=2, retries=0)
-            (outcome,) = await engine.capture([Ask(asked[0], "101", option_ready(storm.PATIENCE_S))])
+            engine = CaptureEngine(
+                session, Pace(settings_.ib, settings_.acquisition), CaptureRules(timeout_s=2, retries=0)
+            )
+            (outcome,) = await engine.capture([QuoteRequest(asked[0], "101", option_ready(storm.PATIENCE_S))])
             assert outcome.quote is not None
             assert outcome.quote.market_data_type == 4
 
@@ -248,20 +252,23 @@ async def test_the_market_moves_while_ib_has_forgotten_the_subscriptions() -> No
             assert control is not None
             begun = asyncio.Event()
             engine = CaptureEngine(
-                session, Pace(settings_), timeout_s=4, retries=0, on_outcome=lambda outcome: begun.set()
+                session,
+                Pace(settings_.ib, settings_.acquisition),
+                CaptureRules(timeout_s=4, retries=0),
+                on_outcome=lambda outcome: begun.set(),
             )
             ready = option_ready(storm.PATIENCE_S)
-            task = asyncio.create_task(engine.capture([Ask(one, "101", ready) for one in asked]))
+            task = asyncio.create_task(engine.capture([QuoteRequest(one, "101", ready) for one in asked]))
             await begun.wait()
             await control.call({"op": "fault", "fault": {"fault": "connection_lost", "data": "lost", "for": 0.4}})
             await asyncio.sleep(0.1)
-            assert engine.state == "holding"
+            assert engine.state == "suspended"
             await session.step_clock(later)
             outcomes = await task
-        assert sorted(outcome.ask.conid for outcome in outcomes) == sorted(one.conid for one in asked)
+        assert sorted(outcome.request.conid for outcome in outcomes) == sorted(one.conid for one in asked)
         storm.assert_true_quotes(gateway, outcomes)
         assert {outcome.requested_at for outcome in outcomes} == {storm.BELL, later}
-        shown = [(o.ask.conid, storm.shown(o.quote)) for o in outcomes if o.quote]
+        shown = [(o.request.conid, storm.shown(o.quote)) for o in outcomes if o.quote]
         assert sum(values != storm.standing(gateway, conid, storm.BELL) for conid, values in shown) > 10
 
 

@@ -15,6 +15,7 @@ from deltalake import DeltaTable
 from ingest.broker import BrokerSession
 from ingest.capture.silence import is_skipped, silent_contracts
 from ingest.capture.snapshot import capture_slot
+from ingest.context import StepContext
 from ingest.contracts import OptionContract, Underlying
 from ingest.errors import BrokerUnreachable
 from ingest.runs import Run
@@ -59,7 +60,9 @@ class Desk:
         if number:
             await self.session.step_clock(slot.sample_time)
         aapl = Underlying("AAPL", self.gateway.world.underlyings()[0].conid)
-        (run,) = await capture_slot(self.lake, self.session, storm.DAY, slot, "intraday", [aapl], settings, "manual")
+        (run,) = await capture_slot(
+            StepContext(self.lake, storm.DAY, [aapl], settings, "manual"), self.session, slot, "intraday"
+        )
         return run
 
     async def fault(self, **fault: Any) -> None:

@@ -18,8 +18,9 @@ import pytest
 from flows.models import BuildPaths, DbtProject
 from ingest.broker import BrokerSession
 from ingest.calendar.sessions import Session, next_session, session_on
-from ingest.capture.fleet import Unobserved
+from ingest.capture.fleet import NullObserver
 from ingest.capture.snapshot import capture_slot
+from ingest.context import StepContext
 from ingest.contracts import Underlying
 from ingest.discovery.discover import discover
 from ingest.open_interest.enrichment import enrich
@@ -67,7 +68,7 @@ class Desk:
         )
 
 
-class AllAtOnce(Unobserved):
+class AllAtOnce(NullObserver):
     """Lets a batch ask only when those of all processes have seen that nothing is captured yet."""
 
     def __init__(self, beginning: Barrier) -> None:
@@ -92,13 +93,15 @@ async def _take_day(desk: Desk, together: Barrier, observer: AllAtOnce) -> None:
     async with BrokerSession.connect(settings.ib) as session:
 
         async def slot(number: int, view: Any) -> None:
-            await capture_slot(lake, session, DAY, DAY.slots[number], view, universe, settings, "manual", observer)
+            await capture_slot(
+                StepContext(lake, DAY, universe, settings, "manual"), session, DAY.slots[number], view, observer
+            )
 
         steps = (
-            lambda: discover(lake, session, DAY, universe, ",".join(desk.symbols), settings, "manual"),
+            lambda: discover(StepContext(lake, DAY, universe, settings, "manual", ",".join(desk.symbols)), session),
             lambda: slot(0, "intraday"),
             lambda: slot(-1, "close"),
-            lambda: enrich(lake, session, DAY, universe, settings, "manual"),
+            lambda: enrich(StepContext(lake, DAY, universe, settings, "manual"), session),
         )
         for step in steps:
             # Once when all are done with the last step, and once when the clock was set.

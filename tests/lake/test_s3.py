@@ -130,7 +130,7 @@ def test_capture_and_replay_read_the_store(stored: Built, tmp_path: Path) -> Non
 
 
 def test_dbt_from_the_shell_builds_in_the_store(stored: Built) -> None:
-    """Nobody tells it versions to read: it lists the logs."""
+    """NullWatcher tells it versions to read: it lists the logs."""
     before = stored.lake.version("clean/daily_unresolved")
     ran = dbt(stored, "run", "--select", "daily_unresolved")
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -13,12 +13,12 @@ import typer
 from chainlake.cli import options as o
 from chainlake.cli.terminal import show
 from chainlake.cli.terminal.progress import status
+from ingest.broker.pacing import PRESETS
 from ingest.calendar.sessions import NEW_YORK, Session, next_session, session_on
 from ingest.capacity.estimate import Case, ContractCounts, Fit, Limits, Timing, slot_seconds
 from ingest.capacity.probe import probe
 from ingest.capacity.probe_result import Latency, ProbeResult, store, stored
 from ingest.capture.modes import UNMEASURED, Mode, mode_of
-from ingest.capture.pacing import PRESETS
 from ingest.contracts import Underlying
 from ingest.discovery.selection import wants_expiry, wants_strike
 from ingest.errors import UsageError
@@ -202,7 +202,7 @@ class _Report:
             settings.acquisition.mode,
             limits.lines,
             limits.messages_per_second,
-            timing.holding if probed else UNMEASURED,
+            timing.occupancy if probed else UNMEASURED,
             interest_needed=False,
         )
         return cls(case, known, settings, mode, timing_from)

@@ -13,8 +13,7 @@ from chainlake.cli.terminal.progress import status
 from ingest.broker import BrokerSession
 from ingest.calendar.sessions import NEW_YORK
 from ingest.capacity.probe_history import MOST_CONTRACTS, QUESTIONS, Answer, last_friday, probe_history, sample
-from ingest.capture.snapshot import contract_of
-from ingest.contracts import OptionContract
+from ingest.contracts import OptionContract, contract_from_row
 from ingest.errors import UsageError
 from lake.reads import reader
 from lake.store import Lake
@@ -48,7 +47,7 @@ def probe_history_command(
             with reader(lake) as reads:
                 frozen = [row for row in reads.contracts(day.trade_date) if row["underlying"] in symbols]
             prices = {row["underlying"]: row["reference_price"] for row in frozen if row["reference_price"]}
-            chosen = sample({row["conid"]: contract_of(row) for row in frozen}.values(), prices, today, contracts)
+            chosen = sample({row["conid"]: contract_from_row(row) for row in frozen}.values(), prices, today, contracts)
             if not chosen:
                 raise UsageError(
                     f"the lake at {lake.root} has no unexpired contracts of {day.trade_date}: give another --date"

@@ -75,7 +75,7 @@ def _connection(session: BrokerSession) -> Check:
 
 async def _clock(session: BrokerSession, settings: Settings) -> Check:
     sent = session.clock.now()
-    server_time = await session.server_time()
+    server_time = await Lookup(session).server_time()
     skew = skew_s(server_time, sent, session.clock.now())
     if not session.origin.startswith("ibkr") and session.control is not None:
         return ok("clock", f"the gateway simulates {server_time.astimezone(NEW_YORK):%Y-%m-%d %H:%M:%S} New York")
@@ -112,7 +112,7 @@ async def _market_data(session: BrokerSession, settings: Settings, universe: Seq
     wanted = universe[:1]
     if not wanted:
         return [fail("market data", "the universe names no underlying", "give --symbols of one")]
-    known = await session.qualify_underlyings(wanted)
+    known = await Lookup(session).known_underlyings(wanted)
     if not known:
         return [
             fail(
@@ -184,7 +184,7 @@ async def _option(
 ) -> OptionContract | None:
     """A call near the money of the next monthly expiry."""
     chain = next(
-        (one for one in await session.option_chain(underlying) if one.exchange == "SMART" and one.strikes), None
+        (one for one in await Lookup(session).option_chain(underlying) if one.exchange == "SMART" and one.strikes), None
     )
     if chain is None:
         return None

@@ -141,10 +141,12 @@ def _capacity(settings: Settings, lake: Lake) -> Iterator[Check]:
 def _share(settings: Settings, contracts: int) -> float:
     """The share of so many contracts that a slot has time for."""
     probed = stored(Path(settings.state.dir), f"{settings.ib.host}:{settings.ib.port}")
-    holding = probed.holding if probed else UNMEASURED
-    timing = Timing(streaming_s=holding.streaming_s) if holding.streaming_s else Timing()
+    occupancy = probed.occupancy if probed else UNMEASURED
+    timing = Timing(streaming_s=occupancy.streaming_s) if occupancy.streaming_s else Timing()
     limits = Limits.of(settings)
-    mode = mode_of(settings.acquisition.mode, limits.lines, limits.messages_per_second, holding, interest_needed=False)
+    mode = mode_of(
+        settings.acquisition.mode, limits.lines, limits.messages_per_second, occupancy, interest_needed=False
+    )
     case = Case(
         contracts, slot_seconds(settings.acquisition.slot_grace_s), limits, timing, len(settings.ib.connections)
     )

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from chainlake.cli.terminal.progress import SlotProgress, slot_progress
 from ingest.calendar.sessions import session_on
-from ingest.capture import Ask, Failure, Outcome
+from ingest.capture import Failure, Outcome, QuoteRequest
 from ingest.contracts import OptionContract
 
 DAY = session_on(date(2026, 11, 20))
@@ -21,9 +21,9 @@ BELL = DAY.slots[0].sample_time
 CONTRACT = OptionContract(
     1, "AAPL", "AAPL  261218C00250000", "AAPL", date(2026, 12, 18), date(2026, 12, 18), "C", 250.0, 100.0, "SMART"
 )
-ASK = Ask(CONTRACT, "101", lambda quote, elapsed: True)
-ANSWERED = Outcome(ASK, BELL, None, None, None, 0.2, 1)
-LOST = Outcome(ASK, BELL, None, None, Failure("disconnected", "lost"), 0.2, 1)
+REQUEST = QuoteRequest(CONTRACT, "101", lambda quote, elapsed: True)
+ANSWERED = Outcome(REQUEST, BELL, None, None, None, 0.2, 1)
+LOST = Outcome(REQUEST, BELL, None, None, Failure("disconnected", "lost"), 0.2, 1)
 
 
 def drawn(console: Console, progress: SlotProgress) -> list[str]:

@@ -1,4 +1,4 @@
-"""The outages that a capture meets: what they keep it from asking, and for how long. Pure."""
+"""The outages that a capture meets: which requests they hold back, and for how long. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,8 +21,8 @@ class PastOutage:
         return self.until - self.since
 
 
-class Holds:
-    """The outages in force, each since the capture met it, and those that are over (`past`)."""
+class OutageLog:
+    """The outages of a capture: those in force, each since the capture met it, and those that are over (`past`)."""
 
     def __init__(self) -> None:
         self._met: dict[OutageKind, tuple[Outage, float]] = {}
@@ -50,7 +50,7 @@ class Holds:
             self.end(kind, now)
 
     def on(self, *, option: bool, delayed: bool) -> list[OutageKind]:
-        """What keeps an option, or else an underlying, from being asked; delayed data knows no competing session."""
+        """What holds back requests for an option, or else an underlying; delayed data knows no competing session."""
         return [
             kind
             for kind, (outage, _) in self._met.items()

@@ -1,4 +1,4 @@
-"""How fast the broker may be asked: messages a second, market data lines, and the mission's rollout presets."""
+"""How fast the broker may be asked: messages a second, market data lines, and the rollout presets."""
 
 import asyncio
 import math
@@ -6,13 +6,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 from aiolimiter import AsyncLimiter
 
-from ingest.broker import BrokerSession
 from ingest.broker.codes import LINES_EXHAUSTED
-from ingest.settings import Settings
+from ingest.settings import AcquisitionSettings, IbSettings
 
 # Lines kept free for the account's own windows in TWS.
 SPARE_LINES = 2
@@ -26,7 +24,7 @@ RAISE_RATE_S, RAISE_LINES_S, RAISE_EVERY_S = 60.0, 600.0, 1.0
 EVENT_S, QUIET_S = 2.0, 1.0
 LEAST_RATE = 1.0
 # How long an answer takes is remembered for so many answers; before the first, this is assumed.
-REMEMBERED, ASSUMED_HOLDING_S, HOLDING_QUANTILE = 200, 1.0, 0.9
+REMEMBERED, ASSUMED_LINE_SECONDS, LINE_SECONDS_QUANTILE = 200, 1.0, 0.9
 WINDOW_MARGIN, LEAST_WINDOW = 1.5, 4
 
 
@@ -56,17 +54,19 @@ class Pace:
     lines, once an event; both rise again slowly. Time is wall-clock, from `monotonic`.
     """
 
-    def __init__(self, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, ib: IbSettings, acquisition: AcquisitionSettings, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._monotonic = monotonic
-        self._preset = PRESETS[settings.acquisition.preset]
-        lines = max(1, settings.ib.lines - SPARE_LINES)
+        self._preset = PRESETS[acquisition.preset]
+        lines = max(1, ib.lines - SPARE_LINES)
         self._full_lines = min(lines, self._preset.max_concurrent) if self._preset else lines
-        self._full_rate = self._ceiling = settings.ib.message_limit * settings.acquisition.head_room
+        self._full_rate = self._ceiling = ib.message_limit * acquisition.head_room
         self._batches = AsyncLimiter(1, 60 / self._preset.requests_per_minute) if self._preset is not None else None
         self._admitted = 0
         self._lines = float(self._full_lines)
-        self._holdings: deque[float] = deque(maxlen=REMEMBERED)
-        self._holding_s: float | None = None
+        self._line_times: deque[float] = deque(maxlen=REMEMBERED)
+        self._line_seconds: float | None = None
         now = monotonic()
         self._rate_event_until = self._lines_event_until = self._quiet_until = -math.inf
         self._raised_at = now
@@ -98,18 +98,18 @@ class Pace:
         return max(1, int(self._lines))
 
     @property
-    def holding_s(self) -> float:
+    def line_seconds(self) -> float:
         """Seconds within which nine of ten contracts that answer have answered."""
-        return ASSUMED_HOLDING_S if self._holding_s is None else self._holding_s
+        return ASSUMED_LINE_SECONDS if self._line_seconds is None else self._line_seconds
 
     @property
     def measured(self) -> bool:
-        """Whether `holding_s` was measured."""
-        return self._holding_s is not None
+        """Whether `line_seconds` was measured."""
+        return self._line_seconds is not None
 
     def window(self, messages_each: int = 2) -> int:
         """How many contracts may be expected to answer at once when each takes so many messages."""
-        wanted = self._rate / messages_each * self.holding_s * WINDOW_MARGIN
+        wanted = self._rate / messages_each * self.line_seconds * WINDOW_MARGIN
         return min(self.lines, LEAST_WINDOW + math.ceil(wanted))
 
     def admits(self) -> bool:
@@ -129,9 +129,9 @@ class Pace:
 
     def answered(self, seconds: float) -> None:
         """Learn how long a contract took to answer."""
-        self._holdings.append(seconds)
-        ordered = sorted(self._holdings)
-        self._holding_s = ordered[int(HOLDING_QUANTILE * (len(ordered) - 1))]
+        self._line_times.append(seconds)
+        ordered = sorted(self._line_times)
+        self._line_seconds = ordered[int(LINE_SECONDS_QUANTILE * (len(ordered) - 1))]
 
     # -- errors --------------------------------------------------------------------------------------------------
 
@@ -164,12 +164,3 @@ class Pace:
         self._rate = rate
         depth = max(LEAST_BURST, rate * BURST_S)
         self._messages = AsyncLimiter(depth, depth / rate)
-
-
-_paces: "WeakKeyDictionary[BrokerSession, dict[str, Pace]]" = WeakKeyDictionary()
-
-
-def pace_of(session: BrokerSession, settings: Settings) -> Pace:
-    """The pace of a connection under the settings' preset: what it has learned holds from one slot to the next."""
-    paces = _paces.setdefault(session, {})
-    return paces.setdefault(settings.acquisition.preset, Pace(settings))

@@ -1,0 +1,63 @@
+"""What becomes of requests: a quote or a failure each, exactly once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ingest.broker import OutageKind, Quote, RequestError, codes
+from ingest.capture.requests import PendingRequest, QuoteRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a contract has no answer. `kind` is timeout, ib_error, pacing, outage, disconnected or window_over."""
+
+    kind: str
+    message: str
+    code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The one result of one contract: a quote, or a failure.
+
+    `requested_at` and `asof` (last tick in the quote) are pipeline time; `latency_s` is wall-clock.
+    """
+
+    request: QuoteRequest
+    requested_at: datetime
+    asof: datetime | None
+    quote: Quote | None
+    failure: Failure | None
+    latency_s: float
+    tries: int
+
+
+class OutcomeList:
+    """The outcomes of a capture in the order in which they came, each told to `on_outcome` at once."""
+
+    def __init__(self, on_outcome: Callable[[Outcome], None]) -> None:
+        self._on_outcome = on_outcome
+        self.all: list[Outcome] = []
+
+    def add(self, outcome: Outcome) -> None:
+        """A request has its outcome."""
+        self.all.append(outcome)
+        self._on_outcome(outcome)
+
+    def add_unanswered(self, pending: PendingRequest, failure: Failure) -> None:
+        """A request that was sent, and waits to be sent again, ends without an answer."""
+        assert pending.requested_at is not None, "what was never sent has no outcome"
+        self.add(Outcome(pending.request, pending.requested_at, None, None, failure, 0.0, pending.tries))
+
+
+def unanswered(error: RequestError | None, outages: Sequence[OutageKind], *, lost: bool) -> Failure:
+    """Why a request has no answer at the end: by the last error IB gave, the outages that cover it, the lost socket."""
+    if lost:
+        return Failure("disconnected", "the connection to the gateway was lost")
+    if error is not None and error.code in codes.PACING:
+        return Failure("pacing", error.message, error.code)
+    if outages:
+        code = error.code if error is not None else None
+        return Failure("outage", f"out of reach to the end of the window: {', '.join(outages)}", code)
+    return Failure("window_over", "the slot's window ended before an answer")

@@ -1,0 +1,96 @@
+"""What is asked for: requests for quotes, and the order in which they wait."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ingest.broker import RequestError
+from ingest.capture.readiness import Ready
+from ingest.contracts import OptionContract, Underlying
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteRequest:
+    """One contract to ask for, and what makes its answer complete. A `snapshot` takes no generic ticks."""
+
+    contract: OptionContract | Underlying
+    generic_ticks: str
+    ready: Ready
+    snapshot: bool = False
+
+    @property
+    def conid(self) -> int:
+        """IB's contract id, 0 when unknown."""
+        return self.contract.conid or 0
+
+    @property
+    def is_option(self) -> bool:
+        """Whether it is an option, or else an underlying."""
+        return isinstance(self.contract, OptionContract)
+
+
+@dataclass(slots=True, eq=False)
+class PendingRequest:
+    """One contract on its way through a slot.
+
+    `tries` counts its own failures only, not what an outage or a missing permission has cost. `since` (monotonic) is
+    when its present try began, or went on after an outage. `error` is the last one IB gave.
+    """
+
+    request: QuoteRequest
+    tries: int = 1
+    since: float = 0.0
+    not_before: float = 0.0
+    requested_at: datetime | None = None
+    error: RequestError | None = None
+
+
+class RequestQueue:
+    """Requests that wait: underlyings before options, retries behind everything that was never sent."""
+
+    def __init__(self) -> None:
+        self._underlyings: deque[PendingRequest] = deque()
+        self._options: deque[PendingRequest] = deque()
+        self._retries: list[PendingRequest] = []
+
+    def __len__(self) -> int:
+        return len(self._underlyings) + len(self._options) + len(self._retries)
+
+    def __iter__(self) -> Iterator[PendingRequest]:
+        yield from self._underlyings
+        yield from self._options
+        yield from self._retries
+
+    def add(self, requests: Iterable[PendingRequest]) -> None:
+        """Queue `requests` behind the others, in order."""
+        for pending in requests:
+            self._line(pending).append(pending)
+
+    def put_back(self, requests: Sequence[PendingRequest]) -> None:
+        """Queue `requests` before all others, in order: they were sent and an outage took their answer."""
+        for pending in reversed(requests):
+            self._line(pending).appendleft(pending)
+
+    def retry(self, pending: PendingRequest, not_before: float) -> None:
+        """Queue a request for another try, not before that monotonic instant."""
+        pending.not_before = not_before
+        self._retries.append(pending)
+
+    def next(self, now: float, blocked: Callable[[QuoteRequest], bool] | None = None) -> PendingRequest | None:
+        """The request that is sent next, None while none may be; it stays queued."""
+        if self._retries and not self._underlyings and not self._options:
+            waited = [pending for pending in self._retries if pending.not_before <= now]
+            self._retries = [pending for pending in self._retries if pending.not_before > now]
+            self.add(waited)
+        for line in (self._underlyings, self._options):
+            if line and (blocked is None or not blocked(line[0].request)):
+                return line[0]
+        return None
+
+    def take(self, pending: PendingRequest) -> None:
+        """Remove the request that `next` gave."""
+        assert self._line(pending).popleft() is pending
+
+    def _line(self, pending: PendingRequest) -> deque[PendingRequest]:
+        return self._options if pending.request.is_option else self._underlyings
