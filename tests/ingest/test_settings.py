@@ -37,6 +37,14 @@ def test_the_file_loses_against_ib_variables_these_against_ours_and_flags_win(
     assert (flagged.ib.port, flagged.ib.client_id, flagged.ib.host) == (4444, 3, "127.0.0.1")
 
 
+def test_settings_are_what_they_are_given_and_only_load_reads_files_and_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHAINLAKE_IB__PORT", "3333")
+    assert load(written(tmp_path, "[ib]\nclient_id = 3\n")).ib.client_id == 3
+    assert (Settings().ib.port, Settings().ib.client_id) == (4002, 17)
+
+
 def test_market_data_type_comes_from_the_variable_of_other_ib_tools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IB_MARKET_DATA_TYPE", "3")
     assert load().ib.market_data_type == 3
