@@ -149,7 +149,6 @@ ALLOWED = {
     "option_pricing/black_scholes.py:price": "the seven terms of the formula",
     "option_pricing/black_scholes.py:value": "the seven terms of the formula",
     "option_pricing/black_scholes.py:implied_vol": "the seven terms of the formula",
-    "chainlake/cli/commands/capacity.py:capacity": "Typer makes each option of a command from a parameter",
     "chainlake/cli/commands/gate.py:gate": "Typer makes each option of a command from a parameter",
     "chainlake/cli/commands/gateway.py:gateway": "Typer makes each option of a command from a parameter",
     "chainlake/cli/commands/stored.py:sql": "Typer makes each option of a command from a parameter",

@@ -17,7 +17,7 @@ from ingest.capture.modes import MESSAGES
 from ingest.capture.outage_log import OutageLog, PastOutage
 from ingest.capture.outage_probe import OutageProbe
 from ingest.capture.outcomes import Failure, Outcome, OutcomeList, unanswered
-from ingest.capture.requests import PendingRequest, QuoteRequest, RequestQueue
+from ingest.capture.requests import QuoteRequest, RequestQueue, TrackedRequest
 from ingest.contracts import OptionContract
 from ingest.errors import BrokerUnreachable
 
@@ -63,7 +63,7 @@ class CaptureEngine:
     ) -> None:
         self._session, self._pace, self._rules = session, pace, rules
         self._queue = RequestQueue()
-        self._active: dict[Subscription, PendingRequest] = {}
+        self._active: dict[Subscription, TrackedRequest] = {}
         self._to_cancel: deque[Subscription] = deque()
         # Snapshots whose row is made and that still hold their line until IB ends them.
         self._ending: dict[Subscription, None] = {}
@@ -82,7 +82,7 @@ class CaptureEngine:
     @property
     def unasked(self) -> list[QuoteRequest]:
         """What was never sent because time was over or the connection lost."""
-        return [pending.request for pending in self._queue if pending.requested_at is None]
+        return [tracked.request for tracked in self._queue if tracked.requested_at is None]
 
     @property
     def state(self) -> State:
@@ -105,7 +105,7 @@ class CaptureEngine:
 
     async def capture(self, requests: Iterable[QuoteRequest]) -> list[Outcome]:
         """Send all of `requests`; returns their outcomes in the order in which they ended."""
-        self._queue.add(PendingRequest(request) for request in requests)
+        self._queue.add(TrackedRequest(request) for request in requests)
         self._session.watcher = self
         for outage in self._session.outages:
             self.outage_began(outage)
@@ -154,43 +154,43 @@ class CaptureEngine:
             self._falls_back = False
             self._session.fall_back_to_delayed()
             return
-        pending = self._next_request()
+        tracked = self._next_request()
         # Cancel and subscribe in turns: each cancel frees a line, and a wave of them must not keep new ones waiting.
-        if self._to_cancel and (pending is None or not self._cancelled_last):
+        if self._to_cancel and (tracked is None or not self._cancelled_last):
             self._cancelled_last = True
             self._session.cancel(self._to_cancel.popleft())
-        elif pending is not None:
+        elif tracked is not None:
             self._cancelled_last = False
             await self._pace.admission()
-            self._subscribe(pending)
+            self._subscribe(tracked)
 
-    def _next_request(self) -> PendingRequest | None:
+    def _next_request(self) -> TrackedRequest | None:
         """The request that may be asked now, if any."""
         if self._stopped or self._falls_back or not len(self._queue):
             return None
         now = time.monotonic()
-        pending = self._queue.next(now, self._blocked if self._outage_log else None)
-        if pending is None and self._outage_log and self._probe.may_be_sent(now, self._active):
+        tracked = self._queue.next(now, self._blocked if self._outage_log else None)
+        if tracked is None and self._outage_log and self._probe.may_be_sent(now, self._active):
             self._resend_probe()
-            pending = self._queue.next(now)
-        if pending is None or self._session.lines_in_use >= self._pace.lines or not self._pace.admits():
+            tracked = self._queue.next(now)
+        if tracked is None or self._session.lines_in_use >= self._pace.lines or not self._pace.admits():
             return None
         expected = len(self._active) - self._laggards
-        window = self._pace.window(MESSAGES["snapshot" if pending.request.snapshot else "streaming"])
-        return pending if expected < window else None
+        window = self._pace.window(MESSAGES["snapshot" if tracked.request.snapshot else "streaming"])
+        return tracked if expected < window else None
 
-    def _subscribe(self, pending: PendingRequest) -> None:
-        request, session = pending.request, self._session
+    def _subscribe(self, tracked: TrackedRequest) -> None:
+        request, session = tracked.request, self._session
         if self._time_is_over() or not session.connected:
             return
-        self._queue.take(pending)
+        self._queue.take(tracked)
         contract, ticks, snapshot = request.contract, request.generic_ticks, request.snapshot
         if isinstance(contract, OptionContract):
             subscription = session.subscribe_option(contract, ticks, snapshot=snapshot)
         else:
             subscription = session.subscribe_underlying(contract, ticks, snapshot=snapshot)
-        pending.since, pending.requested_at = subscription.sent_at, subscription.requested_at
-        self._active[subscription] = pending
+        tracked.since, tracked.requested_at = subscription.sent_at, subscription.requested_at
+        self._active[subscription] = tracked
         if self._blocked(request):
             self._probe.sent(subscription, time.monotonic())
 
@@ -225,20 +225,20 @@ class CaptureEngine:
 
     def updated(self, subscription: Subscription) -> None:
         """Ticks or an error arrived, or a snapshot ended."""
-        pending = self._active.get(subscription)
-        if pending is None:
+        tracked = self._active.get(subscription)
+        if tracked is None:
             if not subscription.is_open:
                 self._ending.pop(subscription, None)
                 self._wake.set()
         elif self._time_is_over():
             self._wake.set()
         elif subscription.error is not None:
-            self._fail(subscription, pending)
-        elif pending.request.ready(quote := subscription.quote(), time.monotonic() - pending.since):
+            self._fail(subscription, tracked)
+        elif tracked.request.ready(quote := subscription.quote(), time.monotonic() - tracked.since):
             self._settle(subscription, quote, None)
-            self._pace.answered(time.monotonic() - pending.since)
+            self._pace.answered(time.monotonic() - tracked.since)
         elif subscription.ended:
-            self._expire(subscription, pending, quote)
+            self._expire(subscription, tracked, quote)
 
     def pacing_error(self, code: int) -> None:
         """IB says that this is too fast, or too much at once."""
@@ -247,18 +247,18 @@ class CaptureEngine:
         if code != codes.LINES_EXHAUSTED:
             self._to_cancel.extend(self._session.doubtful_cancels())
 
-    def _fail(self, subscription: Subscription, pending: PendingRequest) -> None:
-        error = pending.error = subscription.error
+    def _fail(self, subscription: Subscription, tracked: TrackedRequest) -> None:
+        error = tracked.error = subscription.error
         assert error is not None
         if error.code == codes.COMPETING_SESSION:
-            self._resend(subscription, pending)
+            self._resend(subscription, tracked)
         elif error.code in codes.NO_LIVE_PERMISSION and self._rules.delayed_fallback and not subscription.delayed:
             self._falls_back = not self._session.delayed
-            self._resend(subscription, pending)
+            self._resend(subscription, tracked)
         elif error.code in codes.PACING:
-            if not self._retry(subscription, pending, PACING_BACKOFF_S):
+            if not self._retry(subscription, tracked, PACING_BACKOFF_S):
                 self._settle(subscription, None, Failure("pacing", error.message, error.code))
-        elif error.code in codes.FINAL | codes.NO_LIVE_PERMISSION or not self._retry(subscription, pending, 0.0):
+        elif error.code in codes.FINAL | codes.NO_LIVE_PERMISSION or not self._retry(subscription, tracked, 0.0):
             self._settle(subscription, None, Failure("ib_error", error.message, error.code))
 
     def _sweep(self) -> None:
@@ -274,69 +274,69 @@ class CaptureEngine:
             return
         self._pace.recover()
         laggards = 0
-        for subscription, pending in list(self._active.items()):
+        for subscription, tracked in list(self._active.items()):
             if now - subscription.sent_at > self._pace.line_seconds:
                 laggards += 1
-            if not self._over and self._blocked(pending.request):
+            if not self._over and self._blocked(tracked.request):
                 continue
-            elapsed = now - pending.since
+            elapsed = now - tracked.since
             if elapsed < SWEEP_S and not self._over:
                 continue
             silent = subscription.updated_at is None
-            if not silent and pending.request.ready(quote := subscription.quote(), elapsed):
+            if not silent and tracked.request.ready(quote := subscription.quote(), elapsed):
                 self._settle(subscription, quote, None)
             elif self._over or elapsed >= (SNAPSHOT_S if subscription.snapshot else self._rules.timeout_s):
-                self._expire(subscription, pending, subscription.quote())
+                self._expire(subscription, tracked, subscription.quote())
         self._laggards = laggards
         for subscription in [s for s in self._ending if now - s.sent_at >= SNAPSHOT_S or self._stopped]:
             del self._ending[subscription]
             self._to_cancel.append(subscription)
 
-    def _expire(self, subscription: Subscription, pending: PendingRequest, quote: Quote) -> None:
+    def _expire(self, subscription: Subscription, tracked: TrackedRequest, quote: Quote) -> None:
         if quote.bid_seen or quote.ask_seen or quote.last is not None:
             self._settle(subscription, quote, None)
         elif self._over:
-            self._settle(subscription, None, self._unanswered(pending))
-        elif not self._retry(subscription, pending, 0.0):
+            self._settle(subscription, None, self._unanswered(tracked))
+        elif not self._retry(subscription, tracked, 0.0):
             self._settle(subscription, None, Failure("timeout", f"no answer within {self._rules.timeout_s:g} s"))
 
-    def _retry(self, subscription: Subscription, pending: PendingRequest, delay_s: float) -> bool:
+    def _retry(self, subscription: Subscription, tracked: TrackedRequest, delay_s: float) -> bool:
         """Queue the contract once more, later by `delay_s` doubling; False when it is out of retries or time."""
-        delay = delay_s * 2 ** (pending.tries - 1)
-        if pending.tries > self._rules.retries or self._stopped or delay >= self._seconds_left():
+        delay = delay_s * 2 ** (tracked.tries - 1)
+        if tracked.tries > self._rules.retries or self._stopped or delay >= self._seconds_left():
             return False
         del self._active[subscription]
         self._release(subscription)
-        pending.tries += 1
-        self._queue.retry(pending, time.monotonic() + delay)
+        tracked.tries += 1
+        self._queue.retry(tracked, time.monotonic() + delay)
         return True
 
-    def _resend(self, subscription: Subscription, pending: PendingRequest) -> None:
+    def _resend(self, subscription: Subscription, tracked: TrackedRequest) -> None:
         """Queue the contract as if it had not been asked: the broker, not the contract, had no answer."""
         del self._active[subscription]
         self._release(subscription)
-        self._queue.put_back([pending])
+        self._queue.put_back([tracked])
 
     def _settle(self, subscription: Subscription, quote: Quote | None, failure: Failure | None) -> None:
-        pending = self._active.pop(subscription)
+        tracked = self._active.pop(subscription)
         self._release(subscription)
         asof = subscription.updated_at if failure is None else None
         if asof is not None and self._rules.ends_at is not None and asof >= self._rules.ends_at:
-            quote, failure, asof = None, self._unanswered(pending), None
+            quote, failure, asof = None, self._unanswered(tracked), None
         latency_s = time.monotonic() - subscription.sent_at
         self._outcomes.add(
-            Outcome(pending.request, subscription.requested_at, asof, quote, failure, latency_s, pending.tries)
+            Outcome(tracked.request, subscription.requested_at, asof, quote, failure, latency_s, tracked.tries)
         )
 
     def _account_for_the_rest(self) -> None:
         """End what was sent and waits to be sent again: it is no more unasked than what has an answer."""
-        for pending in self._queue:
-            if pending.requested_at is not None:
-                self._outcomes.add_unanswered(pending, self._unanswered(pending))
+        for tracked in self._queue:
+            if tracked.requested_at is not None:
+                self._outcomes.add_unanswered(tracked, self._unanswered(tracked))
 
-    def _unanswered(self, pending: PendingRequest) -> Failure:
-        outages = self._outage_log.on(option=pending.request.is_option, delayed=self._session.delayed)
-        return unanswered(pending.error, outages, lost=self.lost)
+    def _unanswered(self, tracked: TrackedRequest) -> Failure:
+        outages = self._outage_log.on(option=tracked.request.is_option, delayed=self._session.delayed)
+        return unanswered(tracked.error, outages, lost=self.lost)
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -365,9 +365,9 @@ class CaptureEngine:
         self._probe.withdraw()
         if data_lost:
             self._resend_everything()
-        for pending in self._active.values():
-            if outage.concerns(option=pending.request.is_option):
-                pending.since = now
+        for tracked in self._active.values():
+            if outage.concerns(option=tracked.request.is_option):
+                tracked.since = now
         self._wake.set()
 
     def _blocked(self, request: QuoteRequest) -> bool:
@@ -382,8 +382,8 @@ class CaptureEngine:
     def _resend_probe(self) -> None:
         """Have the request that was sent during the outage sent once more: it may be lost."""
         probe = self._probe.withdraw()
-        if probe is not None and (pending := self._active.get(probe)):
-            self._resend(probe, pending)
+        if probe is not None and (tracked := self._active.get(probe)):
+            self._resend(probe, tracked)
 
     async def _reconnect(self) -> None:
         try:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ingest.broker import OutageKind, Quote, RequestError, codes
-from ingest.capture.requests import PendingRequest, QuoteRequest
+from ingest.capture.requests import QuoteRequest, TrackedRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,10 @@ class OutcomeList:
         self.all.append(outcome)
         self._on_outcome(outcome)
 
-    def add_unanswered(self, pending: PendingRequest, failure: Failure) -> None:
+    def add_unanswered(self, tracked: TrackedRequest, failure: Failure) -> None:
         """A request that was sent, and waits to be sent again, ends without an answer."""
-        assert pending.requested_at is not None, "what was never sent has no outcome"
-        self.add(Outcome(pending.request, pending.requested_at, None, None, failure, 0.0, pending.tries))
+        assert tracked.requested_at is not None, "what was never sent has no outcome"
+        self.add(Outcome(tracked.request, tracked.requested_at, None, None, failure, 0.0, tracked.tries))
 
 
 def unanswered(error: RequestError | None, outages: Sequence[OutageKind], *, lost: bool) -> Failure:

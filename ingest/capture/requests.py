@@ -31,7 +31,7 @@ class QuoteRequest:
 
 
 @dataclass(slots=True, eq=False)
-class PendingRequest:
+class TrackedRequest:
     """One contract on its way through a slot.
 
     `tries` counts its own failures only, not what an outage or a missing permission has cost. `since` (monotonic) is
@@ -50,47 +50,47 @@ class RequestQueue:
     """Requests that wait: underlyings before options, retries behind everything that was never sent."""
 
     def __init__(self) -> None:
-        self._underlyings: deque[PendingRequest] = deque()
-        self._options: deque[PendingRequest] = deque()
-        self._retries: list[PendingRequest] = []
+        self._underlyings: deque[TrackedRequest] = deque()
+        self._options: deque[TrackedRequest] = deque()
+        self._retries: list[TrackedRequest] = []
 
     def __len__(self) -> int:
         return len(self._underlyings) + len(self._options) + len(self._retries)
 
-    def __iter__(self) -> Iterator[PendingRequest]:
+    def __iter__(self) -> Iterator[TrackedRequest]:
         yield from self._underlyings
         yield from self._options
         yield from self._retries
 
-    def add(self, requests: Iterable[PendingRequest]) -> None:
+    def add(self, requests: Iterable[TrackedRequest]) -> None:
         """Queue `requests` behind the others, in order."""
-        for pending in requests:
-            self._line(pending).append(pending)
+        for tracked in requests:
+            self._line(tracked).append(tracked)
 
-    def put_back(self, requests: Sequence[PendingRequest]) -> None:
+    def put_back(self, requests: Sequence[TrackedRequest]) -> None:
         """Queue `requests` before all others, in order: they were sent and an outage took their answer."""
-        for pending in reversed(requests):
-            self._line(pending).appendleft(pending)
+        for tracked in reversed(requests):
+            self._line(tracked).appendleft(tracked)
 
-    def retry(self, pending: PendingRequest, not_before: float) -> None:
+    def retry(self, tracked: TrackedRequest, not_before: float) -> None:
         """Queue a request for another try, not before that monotonic instant."""
-        pending.not_before = not_before
-        self._retries.append(pending)
+        tracked.not_before = not_before
+        self._retries.append(tracked)
 
-    def next(self, now: float, blocked: Callable[[QuoteRequest], bool] | None = None) -> PendingRequest | None:
+    def next(self, now: float, blocked: Callable[[QuoteRequest], bool] | None = None) -> TrackedRequest | None:
         """The request that is sent next, None while none may be; it stays queued."""
         if self._retries and not self._underlyings and not self._options:
-            waited = [pending for pending in self._retries if pending.not_before <= now]
-            self._retries = [pending for pending in self._retries if pending.not_before > now]
+            waited = [tracked for tracked in self._retries if tracked.not_before <= now]
+            self._retries = [tracked for tracked in self._retries if tracked.not_before > now]
             self.add(waited)
         for line in (self._underlyings, self._options):
             if line and (blocked is None or not blocked(line[0].request)):
                 return line[0]
         return None
 
-    def take(self, pending: PendingRequest) -> None:
+    def take(self, tracked: TrackedRequest) -> None:
         """Remove the request that `next` gave."""
-        assert self._line(pending).popleft() is pending
+        assert self._line(tracked).popleft() is tracked
 
-    def _line(self, pending: PendingRequest) -> deque[PendingRequest]:
-        return self._options if pending.request.is_option else self._underlyings
+    def _line(self, tracked: TrackedRequest) -> deque[TrackedRequest]:
+        return self._options if tracked.request.is_option else self._underlyings
