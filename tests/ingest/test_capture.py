@@ -88,11 +88,16 @@ async def test_bad_values_cost_no_row_of_the_batch(lake: Lake, session: BrokerSe
     decoder, spoilt = session._ib.client.decoder, Counter[str]()
     interpret = decoder.interpret
 
+    def of_option(request_id: str) -> bool:
+        # The underlying has no row among those that are looked at below.
+        ticker = session._ib.wrapper.reqId2Ticker.get(int(request_id))
+        return ticker is not None and ticker.contract.conId in {contract.conid for contract in contracts}
+
     def hostile(fields: list[str]) -> None:
         message, tick = fields[0], fields[3] if fields[0] == "2" else fields[0]
         # Message 2 is a size (tick 8: volume, 0: bid size), 58 the market data type.
         values = {("2", "8"): "9223372036854775807", ("2", "0"): "2147483647", ("58", "58"): "2147483648"}
-        if (message, tick) in values and spoilt[tick] < 5:
+        if (message, tick) in values and spoilt[tick] < 5 and of_option(fields[2]):
             spoilt[tick] += 1
             fields = [*fields[: 4 if message == "2" else 3], values[message, tick]]
         interpret(fields)
