@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from ingest.calendar.sessions import NEW_YORK
+from lake.text import printable
 
 SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -41,6 +42,11 @@ class Event(dict[str, Any]):
 def as_event(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Last of the processors before the record is made."""
     return Event(event)
+
+
+def printable_event(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """For a terminal, which obeys control characters: texts of the broker are logged too."""
+    return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 class DailyFile(logging.Handler):
@@ -91,6 +97,7 @@ def configure(state: Path, verbose: bool) -> None:
         structlog.stdlib.ProcessorFormatter(
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                printable_event,
                 # Its other way to show an exception shows the values of local variables: passwords are among them.
                 structlog.dev.ConsoleRenderer(
                     colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback

@@ -3,6 +3,7 @@
 import sys
 
 import typer
+from rich.text import Text
 
 from chainlake.cli.commands import (
     backup,
@@ -23,6 +24,7 @@ from chainlake.cli.terminal import show
 from flows.models import InputRefused, ModelError
 from ingest.errors import ChainlakeError, UsageError
 from lake.errors import LakeError, LakeMissing, NewerSchema, OriginMismatch, QueryRefused
+from lake.text import printable
 
 USAGE = (InputRefused, LakeMissing, NewerSchema, OriginMismatch, QueryRefused)
 
@@ -70,5 +72,5 @@ def main() -> None:
 
 def fail(message: str, code: int) -> None:
     """Say what was wrong in one line and exit with `code`."""
-    show.err.print(f"[bold red]chainlake:[/] {' '.join(message.split())}", soft_wrap=True, markup=True)
+    show.err.print(Text.assemble(("chainlake:", "bold red"), " ", printable(" ".join(message.split()))), soft_wrap=True)
     sys.exit(code)

@@ -16,6 +16,7 @@ from chainlake.dashboard import queries
 from lake.catalog.connection import Limits, open_catalog
 from lake.errors import LakeError
 from lake.location import lake_root
+from lake.text import for_markdown
 
 # A catalog knows the tables there were when it was opened, so a new one is opened after this long.
 CATALOG_LIFE = "60s"
@@ -45,7 +46,7 @@ def page() -> None:
     try:
         catalog = catalog_of(root).cursor()
     except LakeError as error:
-        st.error(str(error))
+        st.error(for_markdown(str(error)))
         return
     dates = queries.trade_dates(catalog)
     if dates.is_empty():
@@ -84,7 +85,7 @@ def show_incidents(catalog: duckdb.DuckDBPyConnection) -> None:
             f"{incident['cause']} of {incident['trade_date']}{taken}, since {incident['since']:%Y-%m-%d %H:%M} UTC: "
         )
         # A dollar sign would begin a formula.
-        show((words + (incident["detail"] or "")).replace("$", r"\$"))
+        show((words + for_markdown(incident["detail"] or "")).replace("$", r"\$"))
 
 
 def show_dates(dates: pl.DataFrame) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from ingest.calendar.sessions import NEW_YORK
+from lake.text import for_markdown
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -29,4 +30,4 @@ def clock(instant: datetime | None) -> str:
 
 def _cells(row: Sequence[object]) -> list[str]:
     # A bar or a line break of a message would end the cell.
-    return [" ".join(("–" if cell is None else str(cell)).replace("|", "\\|").split()) for cell in row]
+    return [" ".join(("–" if cell is None else for_markdown(str(cell))).replace("|", "\\|").split()) for cell in row]

@@ -159,7 +159,7 @@ def enrichment(
                 await rollup(context, broker.lake, sorted(run.trade_date for run in runs), broker.session.clock.now())
             except RawRetired as reason:
                 # What was observed is kept in raw; the day that it came too late for stays as it is.
-                show.err.print(str(reason), markup=False, soft_wrap=True)
+                show.warning(str(reason))
         return runs
 
     _finish(_with_broker(context, steps), "enrichment", given)
@@ -228,4 +228,4 @@ def _print_gone(store: Lake, session: Session, now: datetime) -> None:
         captured = reads.captured_slots(session.trade_date)
     gone = [slot.label for slot in session.slots if slot.window_end <= now and slot.slot_30m not in captured]
     if gone:
-        show.err.print(f"gone for good, their windows are over: {', '.join(gone)}")
+        show.warning(f"gone for good, their windows are over: {', '.join(gone)}")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from chainlake.cli import options as o
 from chainlake.cli.terminal import show
@@ -15,8 +15,9 @@ from ingest.contracts import Underlying
 from ingest.errors import UsageError
 from ingest.settings import Settings
 from ingest.universe import choose, read_universe
+from lake.text import printable
 
-MARKS = {"ok": "[green]ok[/]  ", "warn": "[yellow]warn[/]", "fail": "[bold red]FAIL[/]"}
+MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "bold red")}
 
 
 def register(app: typer.Typer) -> None:
@@ -90,8 +91,9 @@ def _universe(settings: Settings, symbols: Sequence[str]) -> list[Underlying]:
 def _show(checks: Sequence[Check]) -> None:
     """Print a line for each check, and under those that are not ok what to do."""
     for check in checks:
-        show.out.print(f"{MARKS[check.status]}  {check.name}: {escape(check.found)}", soft_wrap=True)
+        found = printable(f"  {check.name}: {check.found}")
+        show.out.print(Text.assemble(MARKS[check.status], found), soft_wrap=True)
         if check.status != "ok" and check.next_step:
-            show.out.print(f"        next: {escape(check.next_step)}", soft_wrap=True)
+            show.line(f"        next: {check.next_step}")
     counts = {name: sum(check.status == name for check in checks) for name in ("fail", "warn", "ok")}
     show.line(f"{counts['fail']} failed, {counts['warn']} to look at, {counts['ok']} fine")

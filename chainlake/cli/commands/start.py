@@ -41,10 +41,10 @@ def init(
     for name in TEMPLATES:
         file = target / name
         if file.exists():
-            show.out.print(f"kept     {file}")
+            show.line(f"kept     {file}")
         else:
             shutil.copyfile(PROJECT / "config" / name, file)
-            show.out.print(f"written  {file}")
+            show.line(f"written  {file}")
 
 
 @o.command
@@ -83,15 +83,16 @@ def show_demo(store: Lake, reports: Sequence[DayReport]) -> None:
     for report in reports:
         slots = [run for run in report.runs if run.step == "snapshot"]
         messages = sum(run.measures.get("messages", 0) for run in report.runs)
-        show.out.print(
-            f"[bold]{report.session.trade_date}[/]: {len({run.slot_30m for run in slots})} slots, "
+        show.line(
+            f"{report.session.trade_date}: {len({run.slot_30m for run in slots})} slots, "
             f"{sum(run.asked for run in report.runs if run.step != 'discover'):,} requests, "
             f"{sum(run.failed for run in report.runs):,} failed, {messages:,} messages"
         )
         for run in report.runs:
             if run.step == "enrichment":
-                show.out.print(f"  open interest: {run.message}")
-    show.table(_row_counts(store), "\nRows per table")
+                show.line(f"  open interest: {run.message}")
+    show.line("")
+    show.table(_row_counts(store), "Rows per table")
     show.table(
         ask(
             store.root,
@@ -148,7 +149,7 @@ def _one_chain(store: Lake, day: str) -> pl.DataFrame:
 def _next_things(store: Lake, day: str) -> None:
     lake = "" if store.root == DEMO_LAKE else f" --lake {store.root}"
     given = f" --lake {store.root}"
-    show.out.print("\n[bold]Next things to try[/]")
+    show.line("\nNext things to try")
     for what, command in (
         (
             "ask it",
@@ -158,4 +159,4 @@ def _next_things(store: Lake, day: str) -> None:
         ("serve the day just stored as a live market", f"chainlake gateway --replay-date {day}{given} --speed 60"),
         ("look at it on a page", f"chainlake dashboard{given}" if lake else "make dashboard"),
     ):
-        show.out.print(f"  {what}:\n    {command}", markup=False, soft_wrap=True)
+        show.line(f"  {what}:\n    {command}")

@@ -3,11 +3,13 @@
 import csv
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
+import polars as pl
 import typer
 
 from chainlake.cli import options as o
@@ -26,6 +28,7 @@ from lake.catalog.untrusted import Question
 from lake.duck import extension
 from lake.reads import reader
 from lake.store import Lake
+from lake.text import for_spreadsheet, printable
 
 FORMATS = ("table", "csv", "json", "parquet")
 
@@ -118,6 +121,9 @@ def sql(
     output: Annotated[Path | None, typer.Option("--output", help="File to write, instead of the terminal.")] = None,
     memory: Annotated[str, typer.Option(help="Memory limit of the query.")] = DEFAULT_LIMITS.memory,
     timeout: Annotated[float, typer.Option(help="Seconds after which the query is stopped.")] = DEFAULT_LIMITS.seconds,
+    spreadsheet: Annotated[
+        bool, typer.Option("--spreadsheet", help="In CSV, keep texts like =1+1 from being computed by a spreadsheet.")
+    ] = False,
     as_of: Annotated[
         str | None, typer.Option("--as-of", help="Answer as known then: '2026-11-20 17:30', New York time.")
     ] = None,
@@ -137,7 +143,17 @@ def sql(
         with _to(output) as file:
             writer = csv.DictWriter(file, frame.columns)
             writer.writeheader()
-            writer.writerows(frame.iter_rows(named=True))
+            writer.writerows(_csv_rows(frame, spreadsheet, terminal=output is None and sys.stdout.isatty()))
+
+
+def _csv_rows(frame: pl.DataFrame, spreadsheet: bool, terminal: bool) -> Iterator[dict[str, Any]]:
+    """The rows of a CSV: as they are in a file or a pipe; on a terminal nothing in them can steer it."""
+    for row in frame.iter_rows(named=True):
+        if spreadsheet:
+            row = {name: for_spreadsheet(value) for name, value in row.items()}
+        if terminal:
+            row = {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
+        yield row
 
 
 @o.command

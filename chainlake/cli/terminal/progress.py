@@ -89,7 +89,7 @@ def slot_progress(label: str, console: Console = err) -> Iterator[SlotProgress]:
 @contextmanager
 def count_progress(label: str) -> Iterator[Callable[[Outcome], None]]:
     """A bar that counts the outcomes which it is called with."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with _bars(*columns) as progress:
         task = progress.add_task(label, total=None)
         yield lambda _outcome: progress.advance(task)
@@ -98,7 +98,7 @@ def count_progress(label: str) -> Iterator[Callable[[Outcome], None]]:
 @contextmanager
 def status(label: str) -> Iterator[Callable[[str], None]]:
     """A spinner whose text can be changed by calling what is yielded."""
-    with _bars(SpinnerColumn(), TextColumn("{task.description}")) as progress:
+    with _bars(SpinnerColumn(), TextColumn("{task.description}", markup=False)) as progress:
         task = progress.add_task(label, total=None)
         yield lambda text: progress.update(task, description=f"{label}: {text}")
 

@@ -1,27 +1,75 @@
-"""What a person sees on the terminal: tables, notes and progress, all through rich."""
+"""What a person sees on the terminal: tables, notes and progress, all through rich.
+
+Words come from anywhere: a broker, a file, a query. They are printed as they are, never as markup, and what a terminal
+would obey is shown instead (`lake.text.printable`).
+"""
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import polars as pl
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+from lake.text import number_text, printable
+
+out = Console(highlight=False, markup=False, emoji=False)
+err = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+# The rows of a table, as texts.
+Cells = Sequence[Sequence[str]]
+# What a column needs beside its text: a bar and a space on either side.
+BORDER = 3
+# A text column can be folded to this many characters and still be read.
+FOLDED = 24
 
 
 def table(frame: pl.DataFrame, title: str | None = None, most: int = 50) -> None:
-    """Print `frame`, numbers to the right, at most `most` rows."""
-    view = Table(title=title, title_justify="left", header_style="bold")
-    for name, kind in frame.schema.items():
-        view.add_column(name, justify="right" if kind.is_numeric() else "left")
-    for row in frame.head(most).iter_rows():
-        view.add_row(*(text(value) for value in row))
-    out.print(view)
+    """Print `frame`, numbers to the right, at most `most` rows; nothing in it is cut.
+
+    Where the terminal is too narrow, long texts are folded, and a frame of many columns is printed value by value. Into
+    a file or a pipe a table is as wide as it has to be.
+    """
+    rows = [[text(value) for value in row] for row in frame.head(most).iter_rows()]
+    names = [printable(name) for name in frame.columns]
+    columns = zip(*rows, strict=True) if rows else [()] * len(names)
+    widths = [
+        max(map(cell_len, chain([name], *map(str.splitlines, column))))
+        for name, column in zip(names, columns, strict=True)
+    ]
+    whole = sum(widths) + BORDER * len(widths) + 1
+    if not out.is_terminal:
+        out.width = max(out.width, whole, cell_len(title or ""))
+    if sum(min(width, FOLDED) for width in widths) + BORDER * len(widths) < out.width:
+        _grid(frame, names, rows, title)
+    else:
+        _records(names, rows, title)
     if frame.height > most:
-        out.print(f"… {frame.height - most:,} more rows (--format csv prints all)")
+        line(f"… {frame.height - most:,} more rows (--format csv prints all)")
+
+
+def _grid(frame: pl.DataFrame, names: Sequence[str], rows: Cells, title: str | None) -> None:
+    view = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
+    for name, kind in zip(names, frame.dtypes, strict=True):
+        view.add_column(Text(name), justify="right" if kind.is_numeric() else "left", overflow="fold")
+    for row in rows:
+        view.add_row(*map(Text, row))
+    out.print(view)
+
+
+def _records(names: Sequence[str], rows: Cells, title: str | None) -> None:
+    """Each row as lines of ``column  value``."""
+    if title:
+        line(title)
+    widest = max(map(cell_len, names))
+    for number, row in enumerate(rows, start=1):
+        out.rule(Text(f"row {number}"), align="left", style="dim")
+        for name, cell in zip(names, row, strict=True):
+            line(f"{name}{' ' * (widest - cell_len(name))}  {cell}")
 
 
 def text(value: Any) -> str:
@@ -31,15 +79,15 @@ def text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:,.4f}".rstrip("0").rstrip(".")
+        return number_text(value)
     if isinstance(value, list):
-        return " ".join(map(str, value))
-    return str(value)
+        return " ".join(text(each) for each in value)
+    return printable(str(value))
 
 
 def as_json(value: Any) -> None:
-    """Print `value` as JSON, for other programs."""
-    out.print_json(json.dumps(value, default=str))
+    """Print `value` as JSON, for other programs: ASCII only, so that nothing in it can steer a terminal."""
+    out.print(json.dumps(value, default=str, indent=2), soft_wrap=True)
 
 
 def runs(rows: Sequence[Any], title: str) -> None:
@@ -61,7 +109,7 @@ def runs(rows: Sequence[Any], title: str) -> None:
         infer_schema_length=None,
     )
     if frame.is_empty():
-        out.print(f"{title}: nothing left to do")
+        line(f"{title}: nothing left to do")
         return
     table(frame.with_columns(pl.col("p50 ms").cast(pl.Float64).round(0)), title)
     for run in rows:
@@ -73,7 +121,12 @@ def runs(rows: Sequence[Any], title: str) -> None:
 
 def line(words: str) -> None:
     """Print one sentence as it is, however wide the terminal."""
-    out.print(words, markup=False, soft_wrap=True)
+    out.print(printable(words), soft_wrap=True)
+
+
+def warning(words: str) -> None:
+    """The same on standard error, where it does not mix with results."""
+    err.print(printable(words), soft_wrap=True)
 
 
 def rollup(result: Any) -> None:
@@ -81,7 +134,7 @@ def rollup(result: Any) -> None:
     publication, build = result.publication, result.build
     days = ", ".join(str(day) for day in build.dates) or "no date"
     verdict = publication.status if publication.dates else "nothing to publish"
-    out.print(f"built {days} in {build.elapsed_s:.1f} s: [bold]{verdict}[/]")
+    out.print(Text.assemble(f"built {days} in {build.elapsed_s:.1f} s: ", (verdict, "bold")), soft_wrap=True)
     for day in build.left_alone:
         line(f"  left as it is, its quotes are gone: {day}")
     for failure in build.failures:
@@ -128,7 +181,7 @@ def reproduction(result: Any) -> None:
 def metrics(frame: pl.DataFrame, day: Any) -> None:
     """Print the quality metrics of a date."""
     if frame.is_empty():
-        out.print(f"no metrics of {day}: a day with no data does not pass")
+        line(f"no metrics of {day}: a day with no data does not pass")
     else:
         verdict = (
             pl.when("pending").then(pl.lit("pending")).when("passed").then(pl.lit("passed")).otherwise(pl.lit("FAILED"))
@@ -140,8 +193,8 @@ def day(report: Any) -> None:
     """Print a day: its runs, what was missed, and the rollup."""
     runs(report.runs, str(report.session.trade_date))
     if report.missed:
-        out.print(f"missed: {', '.join(slot.label for slot in report.missed)}")
+        line(f"missed: {', '.join(slot.label for slot in report.missed)}")
     if report.lost:
-        out.print(f"cut short, as the broker was lost: {', '.join(report.lost)}")
+        line(f"cut short, as the broker was lost: {', '.join(report.lost)}")
     if report.rollup:
         rollup(report.rollup)

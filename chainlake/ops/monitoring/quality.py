@@ -6,6 +6,7 @@ from typing import Any
 from chainlake.ops.monitoring.facts import Facts
 from chainlake.ops.monitoring.findings import Findings
 from chainlake.ops.monitoring.thresholds import Threshold, thresholds
+from lake.text import number_text
 
 
 def metrics(facts: Facts, findings: Findings) -> None:
@@ -20,7 +21,7 @@ def metrics(facts: Facts, findings: Findings) -> None:
             continue
         findings.looked_at(name, [day])
         if not row["passed"] and not (limits[name].severity == "warn" and _passes_later(facts, name, day)):
-            value = "no data" if row["value"] is None else f"{row['value']:.4g}"
+            value = "no data" if row["value"] is None else number_text(row["value"])
             findings.add(name, day, f"{name} is {value}, and must be {limits[name]}")
 
 
@@ -45,7 +46,9 @@ def _judge(limit: Threshold, value: float, about: str, facts: Facts, findings: F
     if limit.holds(value):
         findings.looked_at(limit.metric, [facts.today])
     else:
-        findings.add(limit.metric, facts.today, f"{limit.metric} so far is {value:.4g} ({about}), and must be {limit}")
+        findings.add(
+            limit.metric, facts.today, f"{limit.metric} so far is {number_text(value)} ({about}), and must be {limit}"
+        )
 
 
 def _coverage(facts: Facts) -> tuple[float | None, str]:

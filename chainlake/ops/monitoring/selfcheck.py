@@ -16,6 +16,7 @@ from ingest.errors import UsageError
 from ingest.settings import Settings
 from lake.reads import Reader, reader
 from lake.store import Lake
+from lake.text import number_text
 
 Verdict = Literal["passed", "pending", "FAILED"]
 
@@ -83,7 +84,7 @@ def _metrics(lake: Lake, session: Session, now: datetime) -> Iterator[Check]:
             # Before the close there is nothing to roll up.
             yield _check(metric, "no data", str(limit), False, pending=now < session.close_slot.window_end)
         else:
-            value = "no data" if row["value"] is None else f"{row['value']:.4g}"
+            value = "no data" if row["value"] is None else number_text(row["value"])
             yield _check(metric, value, str(limit), row["passed"], row["pending"])
 
 

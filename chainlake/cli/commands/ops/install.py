@@ -85,4 +85,4 @@ def _print_installation(installation: Installation, outcomes: dict[Path, str]) -
 
 
 def _print(text: str) -> None:
-    show.out.print(text, markup=False, highlight=False, soft_wrap=True)
+    show.out.print(text, soft_wrap=True)
