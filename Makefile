@@ -9,11 +9,13 @@ SHELL := /bin/bash
 CLIENT := ib_insync
 ifeq ($(CLIENT),ib_insync)
 VENV := .venv
-PINS := requirements.lock
+RUN_TIME := requirements.lock
 else
 VENV := .venv-$(CLIENT)
-PINS := requirements-$(CLIENT).lock
+RUN_TIME := requirements-$(CLIENT).lock
 endif
+# What the program needs, and what developing it needs besides. A host that only runs it: make setup PINS=requirements.lock
+PINS := $(RUN_TIME) requirements-dev.lock
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 STAMP := $(VENV)/.chainlake-ready
@@ -26,8 +28,9 @@ WORKERS ?= 2
 LAKE ?= data/demo
 # Tests to run; all of them when it is empty.
 TESTS :=
-LOCK := --universal --python-version 3.11 --no-annotate --no-emit-index-url --no-emit-find-links \
-  --custom-compile-command "make lock"
+COMPILE = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+IB_ASYNC := --extra ib-async --no-emit-package ib-insync --no-emit-package eventkit
 
 # dbt, as the SQL linter runs it: in memory, and without telling its makers.
 DBT_OFFLINE := CHAINLAKE_DBT_DATABASE=:memory: DBT_SEND_ANONYMOUS_USAGE_STATS=false
@@ -39,7 +42,7 @@ CLIENT_STAMPS := $(CLIENTS:%=$(CLIENT_VENVS)/%/.ready)
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help setup demo test test-long test-slow test-crash test-crash-long test-rehearsal test-clients test-ib-async lint format typecheck bench pictures rehearsal-week dashboard lock clean
+.PHONY: help setup demo test test-long test-slow test-crash test-crash-long test-rehearsal test-clients test-ib-async test-wheel lint format typecheck bench pictures rehearsal-week dashboard lock sbom clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +83,9 @@ test-clients: $(STAMP) $(CLIENT_STAMPS) ## Run the conformance suite of the simu
 test-ib-async: ## Run the broker, capture and discovery tests with ib_async
 	$(MAKE) CLIENT=ib_async TESTS=tests/ingest WORKERS=1 test
 
+test-wheel: $(STAMP) ## Build the wheel, install it outside the tree, and run it there from an empty folder
+	$(PY) -m pytest -q -m wheel --timeout 1800 tests/wheel
+
 lint: $(STAMP) ## Check style, formatting, layers, types and SQL
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -106,22 +112,28 @@ rehearsal-week: $(STAMP) ## A simulated week by the real Prefect, an hour; write
 dashboard: $(STAMP) ## Serve the dashboard of LAKE (default data/demo) on 127.0.0.1
 	$(BIN)/chainlake dashboard --lake $(LAKE)
 
-lock: $(STAMP) ## Renew requirements.lock; UPGRADE=--upgrade takes newer versions
+# The lock of development has what run time has not, so that it goes with either client library.
+lock: $(STAMP) ## Renew the lock files; UPGRADE=--upgrade takes newer versions
 	@$(PY) -m uv --version >/dev/null 2>&1 || $(PY) -m pip install --quiet uv
-	$(PY) -m uv pip compile $(LOCK) $(UPGRADE) --extra dev -o requirements.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) --extra dbt-tasks -o requirements.lock pyproject.toml
 	cp requirements.lock requirements-ib_async.lock
-	$(PY) -m uv pip compile $(LOCK) --extra dev --extra ib-async --no-emit-package ib-insync --no-emit-package eventkit \
-	  -o requirements-ib_async.lock pyproject.toml
+	$(COMPILE) --extra dbt-tasks $(IB_ASYNC) -o requirements-ib_async.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) --extra dev --constraint requirements.lock -o requirements-dev.lock pyproject.toml \
+	  $$(sed -n 's/^\([A-Za-z0-9_.-]*\)==.*/--no-emit-package \1/p' requirements.lock)
 	for client in $(CLIENTS); do \
-	  $(PY) -m uv pip compile $(LOCK) $(UPGRADE) \
-	    -o tests/clients/requirements/$$client.txt tests/clients/requirements/$$client.in || exit 1; \
+	  $(COMPILE) $(UPGRADE) -o tests/clients/requirements/$$client.txt tests/clients/requirements/$$client.in || exit 1; \
 	done
+
+sbom: $(STAMP) ## Write what the program consists of, by CycloneDX, into dist/chainlake.cdx.json
+	mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/chainlake.cdx.json $(RUN_TIME)
 
 clean: ## Remove the environment and caches; lakes and state stay
 	rm -rf .venv .venv-ib_async $(CLIENT_VENVS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf dbt_project/target dbt_project/logs logs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# A lock is complete: with --no-deps nothing is resolved, which pip cannot do with hashes where a pin has extras.
 # uv is only a faster pip here. It does not read pip's configuration, so where it cannot reach an index pip may.
 $(STAMP): pyproject.toml $(PINS)
 	@set -e; \
@@ -142,8 +154,8 @@ $(STAMP): pyproject.toml $(PINS)
 	    exit 1; \
 	  fi; \
 	fi; \
-	if command -v uv >/dev/null && uv pip install --quiet --python $(PY) -r $(PINS); then :; else \
-	  $(PY) -m pip install --quiet --disable-pip-version-check -r $(PINS); \
+	if command -v uv >/dev/null && uv pip install --quiet --no-deps --python $(PY) $(PINS:%=-r %); then :; else \
+	  $(PY) -m pip install --quiet --disable-pip-version-check --no-deps $(PINS:%=-r %); \
 	fi; \
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .; \
 	touch $@; \
@@ -153,7 +165,7 @@ $(STAMP): pyproject.toml $(PINS)
 $(CLIENT_VENVS)/%/.ready: tests/clients/requirements/%.txt | $(STAMP)
 	@set -e; \
 	$(PY) -m venv --clear --without-pip $(@D); \
-	$(PY) -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check -r $<; \
+	$(PY) -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check --no-deps -r $<; \
 	$(PY) -m pip --python $(@D)/bin/python check --disable-pip-version-check; \
 	touch $@; \
 	echo "$(@D) is ready"

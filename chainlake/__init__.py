@@ -57,7 +57,8 @@ def at(instant: str | datetime, lake: str | Path | None = None) -> "duckdb.DuckD
 
 def __getattr__(name: str) -> str:
     if name == "__version__":
-        from importlib.metadata import version
+        # Of a checkout, with its commit: git is asked when somebody wants to know, not at each import.
+        from lake.code_version import code_version
 
-        return version("chainlake")
+        return code_version()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from ingest.calendar.sessions import UTC, next_session, previous_session
+from lake import resources
 from lake.storage import absolute
 from lake.store import RESTATED, Lake
 from lake.tables import BY_NAME
@@ -22,7 +23,7 @@ from lake.tables import BY_NAME
 if TYPE_CHECKING:
     from dbt.cli.main import dbtRunner, dbtRunnerResult
 
-PROJECT = Path(__file__).resolve().parents[1] / "dbt_project"
+PROJECT = resources.DBT_PROJECT
 SEEDS = ("universe.csv", "corporate_actions.csv")
 # Tables that a build reads, at one version each, and tables that it writes, as <schema>/<table>.
 SOURCES = tuple(BY_NAME)
@@ -264,11 +265,11 @@ def _check_inputs(seeds: Path, as_of: datetime | None) -> None:
                 f"{seeds / name} is missing: `chainlake init` writes one, or name its folder in the settings"
             )
     if not (PROJECT / "dbt_project.yml").is_file():
-        raise ModelError(f"no dbt project at {PROJECT}: install Chainlake from a checkout (`pip install -e .`)")
+        raise ModelError(f"no dbt project at {PROJECT}: install Chainlake again")
 
 
 def _options(paths: BuildPaths, target: str | None) -> list[str]:
-    options = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT.parent)]
+    options = ["--project-dir", str(PROJECT), "--profiles-dir", str(resources.SHIPPED)]
     options += ["--target-path", str(paths.workspace / "target"), "--log-path", str(paths.log.parent)]
     options += ["--log-level", "none", "--log-level-file", "debug", "--no-use-colors", "--no-write-json"]
     options += ["--no-send-anonymous-usage-stats"]
@@ -280,7 +281,7 @@ def _without(*resource_types: str) -> list[str]:
 
 
 def _project_files() -> Iterator[Path]:
-    yield PROJECT.parent / "profiles.yml"
+    yield resources.SHIPPED / "profiles.yml"
     yield PROJECT / "dbt_project.yml"
     for folder in ("models", "macros", "tests"):
         yield from (path for path in (PROJECT / folder).rglob("*") if path.suffix in {".sql", ".yml"})

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,7 @@ import structlog
 
 from ingest.runs import new_ingest_id
 from lake.catalog.connection import write_catalog
+from lake.code_version import code_version
 from lake.errors import LakeError
 from lake.reads import reader
 from lake.store import Lake
@@ -64,7 +64,7 @@ def publish(
             "published_at": published_at,
             "status": of_day,
             "versions": list(outcome.versions.items()),
-            "code_version": version("chainlake"),
+            "code_version": code_version(),
             "actions_hash": hashlib.sha256(actions.read_bytes()).hexdigest(),
             "run_id": run_id,
             "detail": why,

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from importlib.metadata import version
 from typing import Any
 
 import duckdb
@@ -22,6 +21,7 @@ from ingest.errors import UsageError
 from ingest.settings import StateSettings
 from lake.catalog.as_of import changed, changes_of
 from lake.catalog.connection import literal
+from lake.code_version import code_version, same_code
 from lake.duck import connect
 from lake.errors import LakeError
 from lake.maintenance.retention import INTRADAY
@@ -84,6 +84,11 @@ class Reproduction:
         """Whether every table came out as it was published."""
         return all(table.equal for table in self.tables)
 
+    @property
+    def same_code(self) -> bool:
+        """Whether the code that published the day is known to be the one that rebuilt it."""
+        return same_code(self.code_then, self.code_now)
+
 
 def reproduce(context: PipelineContext, lake: Lake, day: date) -> Reproduction:
     """Rebuild `day` as its latest publication describes it, and compare.
@@ -116,7 +121,7 @@ def reproduce(context: PipelineContext, lake: Lake, day: date) -> Reproduction:
         built_at=built["published_at"],
         status=last["status"],
         code_then=last["code_version"],
-        code_now=version("chainlake"),
+        code_now=code_version(),
         same_actions=last["actions_hash"]
         == hashlib.sha256((paths.seeds / "corporate_actions.csv").read_bytes()).hexdigest(),
         tables=tuple(tables),

@@ -20,18 +20,25 @@ from pydantic_settings import (
 
 from ingest.errors import UsageError
 from lake.location import DEFAULT_ROOT, settings_file
+from lake.resources import SHIPPED
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = SHIPPED
 IB_VARIABLES = ("host", "port", "client_id", "market_data_type")
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 
 
+def here_or_shipped(path: Path) -> Path:
+    """`path` as it is seen from the current directory; where there is none, the file of that name that ships.
+
+    So ``config/universe.csv`` is one's own file in a folder with a configuration, and Chainlake's in an empty one.
+    """
+    return path if path.exists() else SHIPPED / path
+
+
 def _shipped(name: str) -> Path:
-    """`config/<name>` of the current directory, else the one that ships with Chainlake."""
-    local = Path("config") / name
-    return local if local.exists() else PROJECT / "config" / name
+    return here_or_shipped(Path("config") / name)
 
 
 class Section(BaseModel):

@@ -4,7 +4,7 @@ import ast
 import csv
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -23,18 +23,31 @@ TARGET = re.compile(r"^([a-z-]+):.*## ", re.MULTILINE)
 # -- pins --------------------------------------------------------------------------------------------------------------
 
 
-# The client library that each environment is without.
+# What the program needs; the client library that each environment is without.
 LOCKS = {"requirements.lock": "ib_async", "requirements-ib_async.lock": "ib_insync"}
+# What development needs besides, with either of them.
+DEVELOPMENT = "requirements-dev.lock"
+CLIENT_LOCKS = sorted((REPOSITORY / "tests" / "clients" / "requirements").glob("*.txt"))
+ALL_LOCKS = [*LOCKS, DEVELOPMENT, *(str(path.relative_to(REPOSITORY)) for path in CLIENT_LOCKS)]
+RUN_TIME_EXTRAS = ("dbt-tasks", "ib-async")
 
 
 def locked(lock: str) -> list[Requirement]:
-    lines = (REPOSITORY / lock).read_text().splitlines()
-    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return [Requirement(pin) for pin, _ in pins_and_hashes(lock)]
 
 
-def required(lock: str) -> Iterator[Requirement]:
+def pins_and_hashes(lock: str) -> Iterator[tuple[str, list[str]]]:
+    """Each pin of a lock with the hashes of its files, which stand in the lines after it."""
+    text = (REPOSITORY / lock).read_text()
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
+    for line in lines:
+        pin, *hashes = line.split(" --hash=")
+        yield pin.strip(), [each.strip() for each in hashes]
+
+
+def required(lock: str, extras: Collection[str]) -> Iterator[Requirement]:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    groups = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras)]
     for text in (text for group in groups for text in group):
         requirement = Requirement(text)
         if requirement.name not in (project["name"], LOCKS[lock]):
@@ -59,12 +72,22 @@ def environments() -> Iterator[dict[str, str]]:
             }
 
 
-@pytest.mark.parametrize("lock", LOCKS)
-def test_the_lock_pins_one_version_of_everything_and_names_no_place(lock: str) -> None:
+@pytest.mark.parametrize("lock", ALL_LOCKS)
+def test_the_lock_pins_one_version_of_everything_with_its_hashes_and_names_no_place(lock: str) -> None:
     for requirement in locked(lock):
         assert requirement.url is None
         assert [specifier.operator for specifier in requirement.specifier] == ["=="], requirement
+    for pin, hashes in pins_and_hashes(lock):
+        assert hashes, pin
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in hashes), pin
     assert "://" not in (REPOSITORY / lock).read_text()
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_what_only_development_needs_is_in_a_lock_of_its_own(lock: str) -> None:
+    run_time, development = ({canonicalize_name(pin.name) for pin in locked(each)} for each in (lock, DEVELOPMENT))
+    assert run_time & development == set()
+    assert {"mypy", "pytest", "ruff", "sqlfluff"} <= development
 
 
 @pytest.mark.parametrize(
@@ -74,14 +97,15 @@ def test_the_lock_pins_one_version_of_everything_and_names_no_place(lock: str) -
 def test_the_lock_meets_every_requirement_of_the_project(lock: str, environment: dict[str, str]) -> None:
     """Run `make lock` when this fails."""
     pins: dict[str, str] = {}
-    for pin in locked(lock):
-        if pin.marker is None or pin.marker.evaluate(environment):
-            name = canonicalize_name(pin.name)
-            assert name not in pins, f"{name} is pinned twice"
-            pins[name] = next(iter(pin.specifier)).version
-    for requirement in required(lock):
-        if requirement.marker is None or requirement.marker.evaluate(environment):
-            assert pins[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+    for file, extras in ((lock, RUN_TIME_EXTRAS), (DEVELOPMENT, ["dev"])):
+        for pin in locked(file):
+            if pin.marker is None or pin.marker.evaluate(environment):
+                name = canonicalize_name(pin.name)
+                assert name not in pins, f"{name} is pinned twice"
+                pins[name] = next(iter(pin.specifier)).version
+        for requirement in required(lock, extras):
+            if requirement.marker is None or requirement.marker.evaluate(environment):
+                assert pins[canonicalize_name(requirement.name)] in requirement.specifier, requirement
 
 
 def test_the_environments_differ_in_the_client_library_and_what_it_needs_only() -> None:

@@ -1,6 +1,7 @@
 """The application: its commands, and how failures become one line and an exit code."""
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -23,10 +24,18 @@ from chainlake.cli.commands import (
 from chainlake.cli.terminal import show
 from flows.models import InputRefused, ModelError
 from ingest.errors import ChainlakeError, UsageError
+from lake.code_version import code_version
 from lake.errors import LakeError, LakeMissing, NewerSchema, OriginMismatch, QueryRefused
 from lake.text import printable
 
 USAGE = (InputRefused, LakeMissing, NewerSchema, OriginMismatch, QueryRefused)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        show.line(f"chainlake {code_version()}")
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="chainlake",
@@ -35,6 +44,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def _options(
+    shown: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and exit.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
 for module in (
     start,
     gateway,

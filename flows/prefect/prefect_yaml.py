@@ -4,9 +4,10 @@ import yaml
 
 from flows.prefect.deployments import POOL, TAG, Deployment, deployments
 from ingest.calendar.sessions import NEW_YORK
-from ingest.settings import PROJECT, Settings
+from ingest.settings import Settings
+from lake.resources import SHIPPED
 
-FILE = PROJECT / "prefect.yaml"
+FILE = SHIPPED / "prefect.yaml"
 HEADER = """\
 # Made by `python -m flows.prefect.prefect_yaml` from the default settings and flows/prefect/deployments.py.
 # `chainlake ops bootstrap` deploys the same with the times of your own settings, and makes the automations too.

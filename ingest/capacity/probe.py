@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
-from importlib.metadata import version
 from itertools import cycle
 from statistics import median
 
@@ -25,6 +24,7 @@ from ingest.contracts import Underlying
 from ingest.discovery.selection import wants_expiry, wants_strike
 from ingest.errors import UsageError
 from ingest.settings import AcquisitionSettings, Settings
+from lake.code_version import code_version
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,7 @@ async def probe(
         found = _Probe(link, settings, say)
         await found.run(universe, today)
         result = ProbeResult(
-            chainlake=version("chainlake"),
+            chainlake=code_version(),
             probed_at=HostClock().now(),
             gateway=f"{settings.ib.host}:{settings.ib.port}",
             origin=origin,

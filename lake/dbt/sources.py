@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from lake.resources import DBT_PROJECT
 from lake.tables import FLAGS, INSTANT, TABLES, VERSIONS, Column, Table
 
-SOURCES_FILE = Path(__file__).resolve().parents[2] / "dbt_project" / "models" / "staging" / "_sources.yml"
+SOURCES_FILE = DBT_PROJECT / "models" / "staging" / "_sources.yml"
 # The lake that belongs to a checkout lies beside its profiles.yml.
 LAKE_ROOT = "{{ var('lake_root', env_var('CHAINLAKE_LAKE__ROOT', flags.PROFILES_DIR ~ '/data/lake')) }}"
 HEADER = "# Made from lake/tables.py by `python -m lake.dbt.sources`: edit that module, then run this command again.\n"

@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from lake.dbt.sources import SQL_TYPES
+from lake.resources import SHIPPED
 from lake.tables import SCHEMA_VERSION, TABLES, Table
 
-FILE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "tables.md"
+FILE = SHIPPED / "docs" / "reference" / "tables.md"
 INTRODUCTION = f"""<!-- Made from lake/tables.py by `python -m lake.dbt.table_docs`. -->
 # Raw and ops tables (schema version {SCHEMA_VERSION})
 

@@ -14,7 +14,7 @@ from chainlake.cli import options as o
 from chainlake.cli.terminal import show
 from ingest.calendar.sessions import NEW_YORK, new_york
 from ingest.errors import UsageError
-from ingest.settings import first_mistake
+from ingest.settings import first_mistake, here_or_shipped
 from ingest.universe import choose, ib_symbol, read_universe
 from lake.replay import write_replay_day
 from lake.store import Lake
@@ -129,7 +129,7 @@ def gateway(
                 history_steps=history_steps,
                 latency_ms=latency_range(latency),
                 delayed_requests=delayed_requests,
-                scenario=scenario,
+                scenario=here_or_shipped(scenario) if scenario else None,
                 previous_close=previous_close,
             )
         except ValidationError as error:

@@ -18,8 +18,8 @@ from flows.day import DayReport
 from flows.demo import run_demo
 from flows.lake_frames import ask, daily_metrics
 from flows.simulated_gateway import LINES, MESSAGES_PER_SECOND
-from ingest.settings import PROJECT
 from lake.errors import LakeMissing
+from lake.resources import CONFIG, DBT_PROJECT, SHIPPED
 from lake.store import Lake
 
 DEMO_LAKE = "data/demo"
@@ -34,17 +34,29 @@ def register(app: typer.Typer) -> None:
 
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to write config/.")] = Path(),
+    dbt: Annotated[
+        bool, typer.Option("--dbt", help="Also a copy of the dbt project and its profiles.yml, for dbt from the shell.")
+    ] = False,
 ) -> None:
     """Write the commented settings, the universe and the corporate actions into config/, to be edited."""
-    target = folder / "config"
-    target.mkdir(parents=True, exist_ok=True)
+    (folder / "config").mkdir(parents=True, exist_ok=True)
     for name in TEMPLATES:
-        file = target / name
-        if file.exists():
-            show.line(f"kept     {file}")
-        else:
-            shutil.copyfile(PROJECT / "config" / name, file)
-            show.line(f"written  {file}")
+        _copy(CONFIG / name, folder / "config" / name)
+    if dbt:
+        _copy(DBT_PROJECT, folder / DBT_PROJECT.name)
+        _copy(SHIPPED / "profiles.yml", folder / "profiles.yml")
+
+
+def _copy(shipped: Path, target: Path) -> None:
+    """Copy a file or a folder, unless there is one already."""
+    if target.exists():
+        show.line(f"kept     {target}")
+        return
+    if shipped.is_dir():
+        shutil.copytree(shipped, target, ignore=shutil.ignore_patterns("target", "logs", "dbt_packages"))
+    else:
+        shutil.copyfile(shipped, target)
+    show.line(f"written  {target}")
 
 
 @o.command

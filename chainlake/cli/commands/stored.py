@@ -12,6 +12,7 @@ from typing import Annotated, Any, TextIO
 import polars as pl
 import typer
 
+from chainlake import dashboard as page
 from chainlake.cli import options as o
 from chainlake.cli.terminal import show
 from chainlake.cli.terminal.progress import status
@@ -21,7 +22,6 @@ from flows.lake_frames import ask_for_user, daily_metrics
 from flows.reproduce import reproduce
 from flows.steps import PipelineContext, require_raw, rollup
 from ingest.errors import UsageError
-from ingest.settings import PROJECT
 from lake.catalog.as_of import ON_MARKET_CLOCK, last_instant
 from lake.catalog.connection import CATALOG_FILE, DEFAULT_LIMITS, Limits, write_catalog
 from lake.catalog.untrusted import Question
@@ -190,7 +190,7 @@ def dashboard(
     store = Lake.open(given.settings().lake.root)
     # Bound to loopback, and sending nothing anywhere.
     arguments = [
-        *(sys.executable, "-m", "streamlit", "run", str(PROJECT / "chainlake" / "dashboard" / "app.py")),
+        *(sys.executable, "-m", "streamlit", "run", str(Path(page.__file__).with_name("app.py"))),
         *("--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"),
         *("--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none", "--client.toolbarMode", "minimal"),
     ]

@@ -43,7 +43,7 @@ def rollup_report(result: Rollup) -> dict[str, Any]:
 
 def reproduction_report(result: Reproduction) -> dict[str, Any]:
     """A rebuilt day as JSON."""
-    return {**asdict(result), "equal": result.equal}
+    return {**asdict(result), "equal": result.equal, "same_code": result.same_code}
 
 
 def day_report(report: DayReport) -> dict[str, Any]:

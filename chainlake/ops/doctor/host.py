@@ -22,9 +22,10 @@ from chainlake.ops.doctor.check import Check, fail, guarded, ok, one_line, warn
 from chainlake.ops.incidents.alerts import VARIABLE, Channel
 from flows.prefect_environment import missing
 from ingest.broker.library import LIBRARY
-from ingest.settings import PROJECT, Settings
+from ingest.settings import Settings
 from lake.duck import extension
 from lake.maintenance import disk
+from lake.resources import CHECKOUT, SHIPPED
 from lake.storage import is_object_store
 
 PYTHONS = ((3, 11), (3, 14))
@@ -35,6 +36,7 @@ LIBRARIES = (
 )
 SLEEP_TARGETS = ("sleep.target", "suspend.target", "hibernate.target")
 ANSWER_S = 5
+INSTALL = "make setup" if CHECKOUT else "pip install --force-reinstall chainlake"
 
 
 def host_checks() -> list[Check]:
@@ -68,11 +70,16 @@ def _python() -> Iterator[Check]:
     if PYTHONS[0] <= sys.version_info[:2] < PYTHONS[1]:
         yield ok("python", here)
     else:
-        yield fail("python", f"{here}; 3.11 to 3.13 are supported", "make setup with PYTHON=python3.12")
+        yield fail(
+            "python",
+            f"{here}; 3.11 to 3.13 are supported",
+            f"{INSTALL} with PYTHON=python3.12" if CHECKOUT else "install Chainlake with one of them",
+        )
 
 
 def _libraries() -> Iterator[Check]:
-    lock = PROJECT / ("requirements.lock" if LIBRARY == "ib_insync" else "requirements-ib_async.lock")
+    # A wheel has no lock: what it requires is what pip has installed.
+    lock = SHIPPED / ("requirements.lock" if LIBRARY == "ib_insync" else "requirements-ib_async.lock")
     pins = pinned(lock.read_text()) if lock.exists() else {}
     found, absent, others = [], [], []
     for name in LIBRARIES:
@@ -85,7 +92,7 @@ def _libraries() -> Iterator[Check]:
         if pins.get(canonicalize_name(name), installed) != installed:
             others.append(f"{name} {installed}, pinned {pins[canonicalize_name(name)]}")
     if absent:
-        yield fail("libraries", f"not installed: {', '.join(absent)}", "make setup")
+        yield fail("libraries", f"not installed: {', '.join(absent)}", INSTALL)
     elif others:
         yield warn("libraries", "; ".join(others), "make setup installs what is pinned and was tested")
     else:
@@ -96,8 +103,9 @@ def pinned(lock: str) -> dict[str, str]:
     """The versions in the text of a lock file, by canonical name, as they hold for this interpreter."""
     pins: dict[str, str] = {}
     for line in lock.splitlines():
-        if line and not line.startswith("#"):
-            requirement = Requirement(line)
+        # A pin goes on, in lines that are indented, with the hashes of its files.
+        if line and not line.startswith(("#", " ")):
+            requirement = Requirement(line.removesuffix("\\"))
             if requirement.marker is None or requirement.marker.evaluate():
                 pins[canonicalize_name(requirement.name)] = next(iter(requirement.specifier)).version
     return pins

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from flows.prefect_environment import API_URL, prefect_environment
 from ingest.errors import UsageError
-from ingest.settings import PROJECT, Settings
+from ingest.settings import Settings
+from lake.resources import SHIPPED
 
 Mode = Literal["serve", "worker"]
 WATCH_MINUTES = 10
@@ -116,7 +117,7 @@ def path_variables(settings: Settings, work: Path) -> dict[str, str]:
 
     Flows run in the checkout, where a relative path would mean another file.
     """
-    if work == PROJECT:
+    if work == SHIPPED:
         return {}
     found = {
         "CHAINLAKE_STATE__DIR": str(within(work, settings.state.dir)),
@@ -139,4 +140,4 @@ def within(work: Path, path: Path | str) -> Path:
 
 def _reference(work: Path, path: Path) -> Path:
     here = within(work, path)
-    return here if here.exists() else within(PROJECT, path)
+    return here if here.exists() else within(SHIPPED, path)

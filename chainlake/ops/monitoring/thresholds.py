@@ -8,7 +8,7 @@ from typing import Literal
 
 import yaml
 
-from flows.models import PROJECT
+from lake.resources import DBT_PROJECT
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {">=": operator.ge, "<=": operator.le, "<": operator.lt}
 
@@ -33,7 +33,7 @@ class Threshold:
 @lru_cache(maxsize=1)
 def thresholds() -> dict[str, Threshold]:
     """The limits by metric, in the order of the file."""
-    project = yaml.safe_load((PROJECT / "dbt_project.yml").read_text())
+    project = yaml.safe_load((DBT_PROJECT / "dbt_project.yml").read_text())
     return {
         metric: Threshold(metric, rule["comparison"], float(rule["threshold"]), rule["severity"])
         for metric, rule in project["vars"]["thresholds"].items()
