@@ -131,12 +131,13 @@ def test_memory_that_duckdb_does_not_count_is_bounded_too(lake: Lake, sql: str) 
 
 CONFINED = """
 import sys
-from lake import sandbox
+from lake.catalog import sandbox
 sandbox.confine(network={network})
 from pathlib import Path
 import os, socket, subprocess, duckdb
 from lake.duck import connect
 path, inside, port = sys.argv[1:]
+print("confined", flush=True)
 {action}
 """
 # Each would do harm; all of them run in a process whose DuckDB is not fenced at all.
@@ -169,7 +170,7 @@ CONNECTIONS = [
 
 def run(action: str, network: bool, *arguments: object) -> subprocess.CompletedProcess[str]:
     program = CONFINED.replace("{network}", str(network)).replace("{action}", action)
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-B", "-c", program, *map(str, arguments)],
         cwd=PROJECT,
         env={**os.environ, "PYTHONPATH": str(PROJECT), "AWS_EC2_METADATA_DISABLED": "true"},
@@ -177,6 +178,9 @@ def run(action: str, network: bool, *arguments: object) -> subprocess.CompletedP
         text=True,
         timeout=120,
     )
+    # It came as far as the harm: an error before would prove nothing.
+    assert done.stdout.startswith("confined"), done.stderr
+    return done
 
 
 @linux
