@@ -22,6 +22,7 @@ from ingest.errors import UsageError
 from lake.location import DEFAULT_ROOT, settings_file
 from lake.resources import SHIPPED
 
+# Kept for who imported it from here; lake.resources is the place.
 PROJECT = SHIPPED
 IB_VARIABLES = ("host", "port", "client_id", "market_data_type")
 
