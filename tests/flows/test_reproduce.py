@@ -268,6 +268,7 @@ def test_a_planted_difference_is_shown(
     assert code == 1, printed
     result = json.loads(printed)
     assert (result["equal"], result["same_actions"], result["code_then"]) == (False, False, "0.0.1")
+    assert result["same_code"] is False
     assert {each["table"]: (each["only_published"], each["only_rebuilt"]) for each in result["tables"]} == {
         **dict.fromkeys(MODELLED, (0, 0)),
         name: (2, 1),

@@ -169,12 +169,12 @@ def reproduction(result: Any) -> None:
     for each in result.tables:
         if each.examples:
             table(pl.DataFrame(list(each.examples), infer_schema_length=None), f"{each.table}, the first rows")
+    if not result.same_code:
+        line(f"published by Chainlake {result.code_then}, rebuilt by {result.code_now}: not known to be the same code")
     if result.built_at != result.published_at:
         line(f"built {result.built_at:%Y-%m-%d %H:%M:%S} UTC, and restated for corporate actions since")
     if not result.same_actions:
         line("corporate_actions.csv has changed since: lines that were known then may read differently now")
-    if not result.same_code:
-        line(f"published by Chainlake {result.code_then}, rebuilt by {result.code_now}: not known to be the same code")
     line("the day came out as it was published" if result.equal else "the day did NOT come out as it was published")
 
 
