@@ -22,6 +22,7 @@ from lake.maintenance import compaction, disk, retention, vacuum
 from lake.maintenance.lock import MaintainerBusy, maintainer
 from lake.reads import reader
 from lake.store import Lake
+from lake.vocabulary import ErrorType, Step
 
 # At the horizon the publication before it answers: it may be older by a long week-end.
 SPARE_DAYS = 8
@@ -193,15 +194,17 @@ WEEKLY: tuple[Callable[[MaintenanceContext], Report], ...] = (compact, run_reten
 
 
 @contextmanager
-def _recorded(context: MaintenanceContext, step: str) -> Iterator[Run]:
+def _recorded(context: MaintenanceContext, step: Step) -> Iterator[Run]:
     """A run that leaves its record however it ends: refused when somebody else maintains the lake."""
     run = Run(step, context.now.astimezone(NEW_YORK).date(), context.trigger, context.now)
     try:
         yield run
     except Exception as error:
-        run.status = "refused" if isinstance(error, MaintainerBusy) else "failed"
+        refused = isinstance(error, MaintainerBusy)
+        run.status = "refused" if refused else "failed"
         run.message = " ".join(str(error).split())
-        run.error(type(error).__name__, run.message, context.now)
+        kind: ErrorType = "maintenance_refused" if refused else "maintenance_failed"
+        run.error(kind, f"{type(error).__name__}: {run.message}", context.now)
         raise
     finally:
         run.record(context.lake, HostClock(), context.state)

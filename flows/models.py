@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ingest.calendar.sessions import UTC, next_session, previous_session
 from lake import resources
 from lake.storage import absolute
 from lake.store import RESTATED, Lake
 from lake.tables import BY_NAME
+from lake.vocabulary import PublicationStatus
 
 if TYPE_CHECKING:
     from dbt.cli.main import dbtRunner, dbtRunnerResult
@@ -39,8 +40,6 @@ DAILY = "clean/daily_clean"
 ADJUSTED = "clean/daily_adjusted"
 # What a macro that runs at the start of a build says, in dbt's words around it.
 REFUSAL = re.compile(r"Compilation Error in operation \S+ \(\S+\) (.*?)(?: > (?:in macro|called by) .*)?")
-
-Status = Literal["passed", "warned", "failed"]
 
 
 class Runner(Protocol):
@@ -107,7 +106,7 @@ class BuildResult:
         return tuple(sorted(self.restatements))
 
     @property
-    def status(self) -> Status:
+    def status(self) -> PublicationStatus:
         """The status with which the dates may be published."""
         if self.failures:
             return "failed"

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Literal
 
 import duckdb
 import structlog
@@ -16,10 +15,9 @@ from lake.code_version import code_version
 from lake.errors import LakeError
 from lake.reads import reader
 from lake.store import Lake
+from lake.vocabulary import PublicationStatus
 
 log = structlog.get_logger(__name__)
-
-PublicationStatus = Literal["passed", "warned", "failed"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from ingest.contracts import Underlying
 from ingest.runs import Run, Trigger
 from ingest.settings import Settings
 from lake.store import Lake
+from lake.vocabulary import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,6 @@ class StepContext:
         """The folder of logs and working files."""
         return Path(self.settings.state.dir)
 
-    def begin(self, step: str, started_at: datetime, **of: Any) -> Run:
+    def begin(self, step: Step, started_at: datetime, **of: Any) -> Run:
         """A run of `step` for the session; `of` are further fields of `Run`, such as ``slot_30m``."""
         return Run(step, self.trading_session.trade_date, self.trigger, started_at, **of)

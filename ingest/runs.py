@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 import uuid_utils
@@ -17,12 +17,12 @@ from ingest.calendar.clock import Clock
 from lake.reads import reader
 from lake.rows import bounded_text
 from lake.store import Lake
+from lake.vocabulary import ErrorType, RunStatus, RunType, Step, View
+from lake.vocabulary import Trigger as Trigger
 
 log = structlog.get_logger(__name__)
 
-Trigger = Literal["schedule", "repair", "manual", "demo"]
-RUN_TYPES: dict[Trigger, str] = {"schedule": "scheduled", "repair": "repair", "manual": "manual", "demo": "demo"}
-Status = Literal["ok", "partial", "failed", "refused"]
+RUN_TYPES: dict[Trigger, RunType] = {"schedule": "scheduled", "repair": "repair", "manual": "manual", "demo": "demo"}
 
 
 def new_ingest_id() -> str:
@@ -37,17 +37,17 @@ class Run:
     `attempt` is 0 until one is claimed: `claim` it before anything is asked. A run that asks nothing claims it at last.
     """
 
-    step: str
+    step: Step
     trade_date: date
     trigger: Trigger
     started_at: datetime
-    view: str | None = None
+    view: View | None = None
     slot_30m: int | None = None
     batch: str | None = None
     attempt: int = 0
     gateway: str | None = None
     ingest_id: str = field(default_factory=new_ingest_id)
-    status: Status = "ok"
+    status: RunStatus = "ok"
     asked: int = 0
     captured: int = 0
     failed: int = 0
@@ -111,7 +111,7 @@ class Run:
             self.status = "partial" if self.captured else "failed"
 
     def error(
-        self, kind: str, message: str, observed_at: datetime, code: int | None = None, conid: int | None = None
+        self, kind: ErrorType, message: str, observed_at: datetime, code: int | None = None, conid: int | None = None
     ) -> None:
         """Remember one error for ``ops/errors``."""
         self.errors.append(

@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 import structlog
 
 from lake.tables import TEXT, Column, Table
+from lake.vocabulary import RowError
 
 log = structlog.get_logger(__name__)
 
 # Characters of a text; what comes from outside can be megabytes. The longest of our own lists 500 symbols.
 LONGEST_TEXT = 4_000
-UNREPRESENTABLE = "unrepresentable"
+UNREPRESENTABLE: RowError = "unrepresentable"
 # What Arrow raises for a value that is not of the column's type or range.
 UNHELD = (pa.ArrowException, OverflowError, TypeError, ValueError)
 

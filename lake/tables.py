@@ -9,8 +9,26 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from lake.vocabulary import (
+    CaptureFlag,
+    ErrorType,
+    IncidentState,
+    Method,
+    Origin,
+    PublicationStatus,
+    RowError,
+    RunStatus,
+    RunType,
+    Severity,
+    Step,
+    Trigger,
+    View,
+    errors_explained,
+    listed,
+)
+
 # Raised with every change of a table here; columns are only ever added, and nullable (lake/maintenance/evolution.py).
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # Schemas of the tables that dbt writes; their trade dates are published.
 PUBLISHED_SCHEMAS = ("clean", "quality")
@@ -63,8 +81,8 @@ SAMPLE_TIME = _must("sample_time", INSTANT, "nominal instant of the slot")
 UNDERLYING = _must("underlying", TEXT, "symbol of the underlying, as IB writes it")
 CONID = _must("conid", COUNT, "IB contract id")
 INGEST_ID = _must("ingest_id", TEXT, "UUIDv7 of the run of a step, batch and attempt that wrote the row")
-SOURCE = _must("source", TEXT, "origin of the lake: ibkr-live, ibkr-paper, simulated or replay")
-VIEW = _must("view", TEXT, "intraday (captured in a slot's window) or close (the close snapshot)")
+SOURCE = _must("source", TEXT, f"origin of the lake: {listed(Origin)}")
+VIEW = _must("view", TEXT, f"{listed(View)}: captured in a slot's window, or in the close snapshot")
 
 CONTRACT = (
     _must("symbol", TEXT, "OCC local symbol"),
@@ -151,17 +169,16 @@ OPTION_QUOTES = Table(
         _must("requested_at", INSTANT, "when the request was sent, in pipeline time"),
         Column("asof_ts", INSTANT, "when the last tick in the row arrived; null on error rows"),
         INGEST_ID,
-        _must("ingest_run_type", TEXT, "scheduled, repair, manual or demo"),
+        _must("ingest_run_type", TEXT, listed(RunType)),
         _must("batch", TEXT, "batch of the universe"),
         _must("attempt", SMALL, "attempt of the step that wrote the row, from 1"),
-        _must("data_quality_flag", FLAGS, "flags that capture itself can tell"),
+        _must("data_quality_flag", FLAGS, f"flags that capture itself can tell: {listed(CaptureFlag)}"),
         _must("snapshot_error", FLAG, "true when the attempt failed"),
         Column("error_code", SMALL, "IB's error code, or null"),
         Column(
             "error_type",
             TEXT,
-            "what kind of failure: timeout, ib_error, pacing, outage, disconnected, window_over; unrepresentable: the "
-            "table cannot hold a value that came",
+            errors_explained(RowError),
         ),
         Column("error_message", TEXT, "IB's or our message of the failure"),
         SOURCE,
@@ -205,7 +222,7 @@ OPEN_INTEREST = Table(
         Column("open_interest", COUNT, "open interest; zero is a value"),
         _must("observed_at", INSTANT, "when it was observed, in pipeline time"),
         INGEST_ID,
-        _must("method", TEXT, "enrichment or next_session_snapshot"),
+        _must("method", TEXT, listed(Method)),
         *ERROR,
         SOURCE,
     ),
@@ -217,13 +234,13 @@ RUNS = Table(
     ("ingest_id", "step"),
     (
         TRADE_DATE,
-        _must("step", TEXT, "discover, snapshot, close-snapshot, rollup, enrichment …"),
-        Column("view", TEXT, "intraday or close"),
+        _must("step", TEXT, listed(Step)),
+        Column("view", TEXT, f"{listed(View)}, for captures"),
         Column("slot_30m", SMALL, "slot, for captures"),
         Column("batch", TEXT, "batch of the universe"),
         Column("attempt", SMALL, "attempt, from 1"),
         INGEST_ID,
-        _must("status", TEXT, "ok, partial, failed or refused"),
+        _must("status", TEXT, listed(RunStatus)),
         Column("asked", COUNT, "contracts asked for"),
         Column("captured", COUNT, "contracts that answered without error"),
         Column("failed", COUNT, "contracts that ended in an error row"),
@@ -242,7 +259,7 @@ RUNS = Table(
         _must("started_at", INSTANT, "start, in pipeline time"),
         _must("ended_at", INSTANT, "end, in pipeline time"),
         Column("elapsed_s", PRICE, "wall-clock seconds"),
-        _must("trigger", TEXT, "schedule, repair, manual or demo"),
+        _must("trigger", TEXT, listed(Trigger)),
         _must("host", TEXT, "host that ran it"),
         Column("gateway", TEXT, "host:port of the broker gateway"),
         Column("message", TEXT, "why it is not ok"),
@@ -259,7 +276,7 @@ ERRORS = Table(
         INGEST_ID,
         Column("conid", COUNT, "contract, when there is one"),
         Column("code", SMALL, "IB's error code, or null"),
-        _must("error_type", TEXT, "kind of failure"),
+        _must("error_type", TEXT, errors_explained(ErrorType)),
         _must("message", TEXT, "message"),
         _must("observed_at", INSTANT, "when it was met, in pipeline time"),
     ),
@@ -272,11 +289,12 @@ INCIDENTS = Table(
     (
         TRADE_DATE,
         _must("incident_id", TEXT, "UUIDv7"),
-        _must("state", TEXT, "opened, acknowledged or closed"),
+        _must("state", TEXT, listed(IncidentState)),
         _must("cause", TEXT, "the metric or event that was breached"),
-        _must("severity", TEXT, "warning or severe"),
+        _must("severity", TEXT, listed(Severity)),
         Column("detail", TEXT, "value, threshold, next step"),
         _must("changed_at", INSTANT, "when the state changed"),
+        Column("changed_by", TEXT, "person who acknowledged or closed it; null where a look did"),
     ),
 )
 
@@ -287,7 +305,7 @@ PUBLISHED = Table(
     (
         TRADE_DATE,
         _must("published_at", INSTANT, "when the day was published, in pipeline time"),
-        _must("status", TEXT, "passed, warned or failed"),
+        _must("status", TEXT, listed(PublicationStatus)),
         _must("versions", VERSIONS, "Delta version of each table that the publication stands for"),
         _must("code_version", TEXT, "version of Chainlake"),
         _must("actions_hash", TEXT, "SHA-256 of the corporate actions in force"),

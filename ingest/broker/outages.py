@@ -65,6 +65,11 @@ class Outages:
         return [outage for outage in self if outage.since < asked_at and outage.concerns(option=option)]
 
 
+def code_of(kind: OutageKind) -> int | None:
+    """IB's code for an outage of that kind; None where IB has several, or the socket itself is gone."""
+    return codes.COMPETING_SESSION if kind == "competing_session" else None
+
+
 def outage_change(code: int, message: str) -> tuple[OutageKind, bool] | None:
     """The outage that a message is about, and whether it begins (True) or is over (False)."""
     if code in codes.CONNECTION_LOST:

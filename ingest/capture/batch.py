@@ -7,6 +7,7 @@ from datetime import timedelta
 import structlog
 
 from ingest.broker import BrokerSession
+from ingest.broker.outages import code_of
 from ingest.broker.pacing import Pace
 from ingest.capture.accounting import account
 from ingest.capture.engine import CaptureEngine, CaptureRules
@@ -134,7 +135,7 @@ class Batch:
         for outage in engine.outages:
             note = f"{outage.kind} out of reach for {outage.seconds:.1f} s"
             notes.append(note)
-            run.error("broker_outage", note, outage.began_at)
+            run.error("broker_outage", note, outage.began_at, code_of(outage.kind))
         run.measures["outage_s"] = round(engine.outage_s, 3)
         if self._session.delayed and not self._was_delayed:
             note = "no permission for live data: delayed data from here on"

@@ -6,13 +6,14 @@ from datetime import datetime
 
 from ingest.broker import OutageKind, Quote, RequestError, codes
 from ingest.capture.requests import QuoteRequest, TrackedRequest
+from lake.vocabulary import FailureKind
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a contract has no answer. `kind` is timeout, ib_error, pacing, outage, disconnected or window_over."""
+    """Why a contract has no answer. `lake.vocabulary` explains each kind."""
 
-    kind: str
+    kind: FailureKind
     message: str
     code: int | None = None
 

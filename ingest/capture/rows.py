@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 from ingest.broker.codes import DELAYED_TYPES
 from ingest.calendar.sessions import Slot
 from ingest.capture.outcomes import Outcome
 from ingest.contracts import OptionContract, Underlying
+from lake.vocabulary import CaptureFlag, FailureKind, RunType
+from lake.vocabulary import View as View
 
-View = Literal["intraday", "close"]
-RETRIED = frozenset({"timeout", "pacing", "ib_error"})
+RETRIED: frozenset[FailureKind] = frozenset({"timeout", "pacing", "ib_error"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Attempt:
     batch: str
     number: int
     ingest_id: str
-    run_type: str
+    run_type: RunType
     source: str
     grace: timedelta
     retries: int
@@ -122,9 +123,9 @@ def _slot_columns(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _flags(outcome: Outcome, attempt: Attempt) -> list[str]:
+def _flags(outcome: Outcome, attempt: Attempt) -> list[CaptureFlag]:
     """What only capture can tell; `clean` adds the flags that follow from the values."""
-    flags = []
+    flags: list[CaptureFlag] = []
     if outcome.quote and outcome.quote.market_data_type in DELAYED_TYPES:
         flags.append("delayed_fallback")
     if outcome.failure:

@@ -8,8 +8,9 @@ from ingest.capture.rows import View
 from ingest.context import StepContext
 from ingest.errors import UsageError
 from ingest.settings import Settings
+from lake.vocabulary import Step
 
-STEPS: dict[View, str] = {"intraday": "snapshot", "close": "close-snapshot"}
+STEPS: dict[View, Step] = {"intraday": "snapshot", "close": "close-snapshot"}
 
 
 @dataclass(frozen=True, slots=True)

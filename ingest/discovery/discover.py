@@ -26,12 +26,13 @@ from ingest.runs import Run
 from ingest.settings import Settings
 from lake.reads import Reader, reader
 from lake.store import Lake
+from lake.vocabulary import ErrorType, Step
 
 log = structlog.get_logger(__name__)
 
 # prewarm asks and freezes nothing, so that freezing has little left to ask; refresh adds to what is frozen.
 Mode = Literal["freeze", "prewarm", "refresh"]
-STEPS: dict[Mode, str] = {"freeze": "discover", "prewarm": "prewarm", "refresh": "refresh"}
+STEPS: dict[Mode, Step] = {"freeze": "discover", "prewarm": "prewarm", "refresh": "refresh"}
 # Enough that no one waits for the answer to a single question; few, so that underlyings are finished in their order.
 UNDERLYINGS_AT_ONCE = 8
 CHAIN_TRIES = 3
@@ -51,7 +52,7 @@ class Discovered:
 class _NothingFound(Exception):
     """Why an underlying has no contracts."""
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: ErrorType, message: str) -> None:
         super().__init__(message)
         self.kind = kind
 
@@ -223,7 +224,7 @@ class _Discovery:
             now = self._session.clock.now()
             _reuse(self._frozen, list(self._not_found), self._run, self._settings, now, kinds)
 
-    def _failed(self, underlying: Underlying, kind: str, message: str) -> None:
+    def _failed(self, underlying: Underlying, kind: ErrorType, message: str) -> None:
         log.warning(kind, symbol=underlying.symbol, reason=message)
         self._run.failed += 1
         self._run.error(kind, message, self._session.clock.now(), conid=underlying.conid)

@@ -7,7 +7,7 @@ snapshots showed, and where they showed nothing it is missing for good.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 
@@ -25,6 +25,7 @@ from ingest.runs import Run
 from ingest.settings import Settings
 from lake.reads import InterestBefore, Reader, reader
 from lake.store import Lake
+from lake.vocabulary import Method
 
 log = structlog.get_logger(__name__)
 
@@ -32,8 +33,6 @@ TABLE = "raw/open_interest"
 FROZEN = 2
 # What a crash can lose. At IB's 50 messages a second it is three and a half minutes.
 CONTRACTS_A_COMMIT = 5_000
-
-Method = Literal["enrichment", "next_session_snapshot"]
 
 
 def first_attempt_at(trade_date: date, settings: Settings) -> datetime:

@@ -5,8 +5,8 @@ from datetime import date, datetime
 from typing import Literal
 
 from chainlake.ops.monitoring.thresholds import thresholds
+from lake.vocabulary import Severity as Severity
 
-Severity = Literal["warning", "severe"]
 RUNBOOK = "docs/runbook/en/alerts.md"
 # Prefixes of causes that name a flow after a colon.
 FLOW_FAILED, FLOW_LATE = "flow_failed", "flow_late"

@@ -21,9 +21,11 @@ from chainlake.ops.incidents.outbox import Outbox
 from ingest.calendar.sessions import NEW_YORK
 from ingest.errors import UsageError
 from ingest.runs import new_ingest_id
+from lake.maintenance.evolution import upgrade
 from lake.reads import Reader, reader
 from lake.storage import write_object
 from lake.store import Lake
+from lake.vocabulary import IncidentState
 
 __all__ = [
     "Breach",
@@ -43,8 +45,6 @@ log = structlog.get_logger(__name__)
 
 TABLE = "ops/incidents"
 IN_ORDER = "true order by changed_at, incident_id, position(state in 'opened acknowledged closed')"
-# How a person's closing begins: what was found is then not opened again.
-CLOSED_BY = "closed by "
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,8 @@ def settle(context: IncidentContext, found: Sequence[Breach], examined: Collecti
         breaches = {breach.key: breach for breach in (*late, *found)}
         past = reads.rows(TABLE, IN_ORDER)
         known = {incident.key: incident for incident in _open(past)}
-        closed_by_hand = {_key(row) for row in past if row["state"] == "closed" and row["detail"].startswith(CLOSED_BY)}
+        # A lake of before schema 3 does not say who closed an incident.
+        closed_by_hand = {_key(row) for row in past if row["state"] == "closed" and row.get("changed_by")}
         opened, unwritten = [], []
         for breach in breaches.values():
             if breach.key not in known and breach.key not in closed_by_hand:
@@ -153,7 +154,8 @@ def acknowledge(lake: Lake, state: Path, incident_id: str, who: str, now: dateti
         past = _changes(lake)
         incident = _named(_open(past), incident_id)
         # False: another host has changed it meanwhile, and it is looked at anew.
-        while incident.acknowledged_at is None and not _append(lake, past, incident, "acknowledged", now, f"by {who}"):
+        change = _Change("acknowledged", now, f"by {who}", who)
+        while incident.acknowledged_at is None and not _append(lake, past, incident, change):
             past = _changes(lake)
             incident = _named(_open(past), incident_id)
         left = _open(_changes(lake))
@@ -170,7 +172,7 @@ def close(context: IncidentContext, incident_id: str, who: str, why: str) -> Ope
     with box.locked():
         past = _changes(context.lake)
         incident = _named(_open(past), incident_id)
-        _close_one(context, past, incident, f"{CLOSED_BY}{who}: {why}")
+        _close_one(context, past, incident, f"closed by {who}: {why}", who)
         todo.write(context.state, _open(_changes(context.lake)))
         box.deliver(context.channel, context.now)
         return incident
@@ -194,32 +196,43 @@ def _open(changes: Sequence[dict[str, Any]]) -> list[OpenIncident]:
             )
     for row in changes:
         if row["state"] == "acknowledged" and (incident := found.get(row["incident_id"])):
-            taken = {"acknowledged_at": row["changed_at"], "acknowledged_by": (row["detail"] or "").removeprefix("by ")}
+            taken = {"acknowledged_at": row["changed_at"], "acknowledged_by": row.get("changed_by") or row["detail"]}
             found[row["incident_id"]] = OpenIncident(**{**asdict(incident), **taken})
     return sorted(found.values(), key=lambda each: (each.severity != "severe", each.opened_at, each.cause))
 
 
-def _append(
-    lake: Lake, past: Sequence[dict[str, Any]], incident: OpenIncident, state: str, now: datetime, detail: str
-) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What becomes of an incident, and the person who made it so; None: a look."""
+
+    state: IncidentState
+    at: datetime
+    detail: str
+    who: str | None = None
+
+
+def _append(lake: Lake, past: Sequence[dict[str, Any]], incident: OpenIncident, change: _Change) -> bool:
     """Append one change; False when another process has made one first."""
     row = {
         "trade_date": incident.trade_date,
         "incident_id": incident.incident_id,
-        "state": state,
+        "state": change.state,
         "cause": incident.cause,
         "severity": incident.severity,
-        "detail": detail,
-        "changed_at": now,
+        "detail": change.detail,
+        "changed_at": change.at,
+        "changed_by": change.who,
     }
-    so_far = sum(_key(change) == incident.key for change in past)
+    # A watchdog may be the first of this version to write: the column `changed_by` is new.
+    upgrade(lake)
+    so_far = sum(_key(row) == incident.key for row in past)
     return lake.append(TABLE, [row], f"incident/{incident.cause}/{incident.trade_date}", so_far + 1)
 
 
 def _open_one(context: IncidentContext, past: Sequence[dict[str, Any]], incident: OpenIncident) -> bool:
     # The alert is written down first: a crash after it loses nothing, and the alert of another host is withdrawn.
     posted = not _was_opened(past, incident.key) and _alert(context, incident)
-    if _append(context.lake, past, incident, "opened", incident.opened_at, incident.detail):
+    if _append(context.lake, past, incident, _Change("opened", incident.opened_at, incident.detail)):
         return True
     if posted:
         context.outbox.withdraw(_message_id(incident.key, "opened"))
@@ -227,7 +240,11 @@ def _open_one(context: IncidentContext, past: Sequence[dict[str, Any]], incident
 
 
 def _close_one(
-    context: IncidentContext, past: Sequence[dict[str, Any]], incident: OpenIncident, why: str = "it is over"
+    context: IncidentContext,
+    past: Sequence[dict[str, Any]],
+    incident: OpenIncident,
+    why: str = "it is over",
+    who: str | None = None,
 ) -> bool:
     posted = context.outbox.post(
         context.channel,
@@ -240,7 +257,7 @@ def _close_one(
     )
     try:
         # False: another host was faster. Unless it has closed the incident, that is still to do.
-        while not _append(context.lake, past, incident, "closed", context.now, why):
+        while not _append(context.lake, past, incident, _Change("closed", context.now, why, who)):
             past = _changes(context.lake)
             if all(each.incident_id != incident.incident_id for each in _open(past)):
                 break

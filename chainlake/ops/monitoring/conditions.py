@@ -7,7 +7,6 @@ from typing import Any
 from chainlake.ops.incidents.causes import FLOW_FAILED, FLOW_LATE, FlowTrouble
 from chainlake.ops.monitoring.facts import ErrorGroup, Facts
 from chainlake.ops.monitoring.findings import Findings
-from chainlake.ops.monitoring.timeliness import UNRECORDED
 from ingest.broker.codes import COMPETING_SESSION, NO_LIVE_PERMISSION
 from ingest.calendar.sessions import NEW_YORK
 
@@ -17,7 +16,13 @@ MAINTENANCE = ("compact", "retention", "vacuum")
 
 def broker(facts: Facts, findings: Findings, clock_skew_s: float | None, gateway_error: str | None) -> None:
     """What the errors of the last sessions, and a probe of the gateway, say of the broker."""
-    _by_errors(facts, findings, "competing_session", _is_competing, lambda run: bool(run["captured"]))
+    _by_errors(
+        facts,
+        findings,
+        "competing_session",
+        lambda error: error.code == COMPETING_SESSION,
+        lambda run: bool(run["captured"]),
+    )
     _by_errors(
         facts,
         findings,
@@ -38,11 +43,6 @@ def broker(facts: Facts, findings: Findings, clock_skew_s: float | None, gateway
     if clock_skew_s is not None:
         skewed = f"the gateway's clock differs by {clock_skew_s:+.1f} s, and may by {limit:g} s"
         findings.condition(facts, "clock_skew", facts.today, skewed if abs(clock_skew_s) > limit else None)
-
-
-def _is_competing(error: ErrorGroup) -> bool:
-    named = error.error_type == "broker_outage" and error.message.startswith("competing_session")
-    return error.code == COMPETING_SESSION or named
 
 
 def _by_errors(
@@ -120,12 +120,8 @@ def flows(facts: Facts, findings: Findings, troubles: Sequence[FlowTrouble] | No
     if troubles is None:
         return
     for incident in facts.open:
-        if incident.cause.partition(":")[0] == FLOW_FAILED or _is_prefects(incident.cause, incident.detail):
+        # What the timetable still misses stays among the breaches, whatever Prefect says.
+        if incident.cause.partition(":")[0] in (FLOW_FAILED, FLOW_LATE):
             findings.looked_at(incident.cause, [incident.trade_date])
     for trouble in troubles:
         findings.add(trouble.cause, trouble.trade_date, trouble.detail)
-
-
-def _is_prefects(cause: str, detail: str) -> bool:
-    """Whether Prefect reported a late flow: of the others the timetable knows when they are over."""
-    return cause.partition(":")[0] == FLOW_LATE and UNRECORDED not in detail

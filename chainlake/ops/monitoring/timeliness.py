@@ -23,7 +23,6 @@ TRACES = {
 }
 # The day goes on without the others.
 NEEDED = frozenset({"discover", "close-snapshot", "enrichment"})
-UNRECORDED = "nothing of it is recorded"
 
 
 def slots(facts: Facts, findings: Findings) -> None:
@@ -70,7 +69,7 @@ def steps(facts: Facts, findings: Findings) -> None:
         if planned.at + late <= facts.now < _useful_until(planned, facts) and not _has_trace(planned, facts):
             at = f"{planned.at.astimezone(NEW_YORK):%Y-%m-%d %H:%M}"
             severity: Severity = "severe" if planned.step in NEEDED else "warning"
-            findings.add(cause, planned.trade_date, f"due {at} New York, and {UNRECORDED}", severity)
+            findings.add(cause, planned.trade_date, f"due {at} New York, and nothing of it is recorded", severity)
 
 
 def _planned(facts: Facts) -> Iterator[Planned]:

@@ -1,11 +1,14 @@
 """One incident, one alert, one all-clear for a cause and date, whoever looks and however often."""
 
+import json
 import threading
 from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from chainlake.ops.incidents.alerts import Channel
 from chainlake.ops.incidents.causes import Breach, breach
@@ -21,6 +24,7 @@ from chainlake.ops.incidents.incidents import (
 from chainlake.ops.monitoring.watchdog import Look
 from ingest.errors import UsageError
 from lake.store import Lake
+from lake.tables import BY_NAME
 from tests.chainlake.ops.monitoring.conftest import DAY, WatchedLake, Webhook, at
 
 NOON = at(DAY, "12:00")
@@ -214,3 +218,18 @@ def test_a_failure_is_told_when_the_table_of_incidents_is_broken(alerted: Watche
     assert [each.cause for each in settled.opened] == ["disk_full"]
     assert len(webhook.posts) == 1
     assert "disk_full" in alerted.todo
+
+
+def test_a_lake_that_does_not_know_who_closed_an_incident_takes_the_first_change(alerted: WatchedLake) -> None:
+    table = DeltaTable(alerted.lake.uri("ops/incidents"))
+    before = pa.schema(field for field in BY_NAME["ops/incidents"].schema if field.name != "changed_by")
+    write_deltalake(table, before.empty_table(), mode="overwrite", schema_mode="overwrite")
+    manifest = Path(alerted.lake.root) / "lake.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema_version": 2}))
+    alerted.settle(seen(SLOT), NOON)
+    (incident,) = open_incidents(alerted.lake)
+    context = IncidentContext(alerted.lake, alerted.state, alerted.channel, NOON)
+    close(context, incident.incident_id, "kim", "the exchange had no data")
+    assert [row["changed_by"] for row in history(alerted.lake)] == [None, "kim"]
+    alerted.settle(seen(SLOT), at(DAY, "12:05"))
+    assert open_incidents(alerted.lake) == []

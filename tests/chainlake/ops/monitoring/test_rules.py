@@ -255,7 +255,7 @@ def error(kind: str, clock: str, code: int | None = None, message: str = "no") -
     ("cause", "one"),
     [
         ("competing_session", error("ib_error", "10:01", 10197)),
-        ("competing_session", error("broker_outage", "10:01", message="competing_session out of reach for 9.0 s")),
+        ("competing_session", error("broker_outage", "10:01", 10197, "competing_session out of reach for 9.0 s")),
         ("no_permission", error("ib_error", "10:01", 354)),
         ("no_permission", error("delayed_fallback", "10:01")),
     ],
