@@ -5,16 +5,17 @@ now reach. Tables are written whatever the tests say; what failed is in the resu
 """
 
 import json
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeGuard
 
 from ingest.calendar.sessions import UTC, next_session, previous_session
+from ingest.open_interest.enrichment import filled_by
+from ingest.settings import Settings
 from lake import resources
 from lake.storage import absolute
 from lake.store import RESTATED, Lake
@@ -23,6 +24,7 @@ from lake.vocabulary import PublicationStatus
 
 if TYPE_CHECKING:
     from dbt.cli.main import dbtRunner, dbtRunnerResult
+    from dbt_common.exceptions import CompilationError
 
 PROJECT = resources.DBT_PROJECT
 SEEDS = ("universe.csv", "corporate_actions.csv")
@@ -38,8 +40,6 @@ MODELLED = (
 )
 DAILY = "clean/daily_clean"
 ADJUSTED = "clean/daily_adjusted"
-# What a macro that runs at the start of a build says, in dbt's words around it.
-REFUSAL = re.compile(r"Compilation Error in operation \S+ \(\S+\) (.*?)(?: > (?:in macro|called by) .*)?")
 
 
 class Runner(Protocol):
@@ -144,6 +144,17 @@ class BuildPaths:
         }
 
 
+def clock_variables(settings: Settings) -> dict[str, str]:
+    """The operational times of `settings` as the variables of dbt_project.yml that a build has to be given.
+
+    They live in the settings; the project states their defaults for a dbt that is started from the shell.
+    """
+    return {
+        "close_deadline": settings.close.deadline.isoformat(),
+        "open_interest_due": filled_by(settings).isoformat(),
+    }
+
+
 class DbtProject:
     """The dbt project, with what dbt has parsed of it: a second build of the same paths need not parse again.
 
@@ -173,7 +184,8 @@ class DbtProject:
         `dates` None stands for every date whose raw rows are still there; an empty list only restates what corporate
         actions reach. A date whose quotes are gone is left alone, even when it is asked for. `as_of` (aware, default
         now) is the instant at which actions are known and numbers are due. `target` names an output of
-        ``profiles.yml``; `variables` overrides variables of ``dbt_project.yml``.
+        ``profiles.yml``; `variables` overrides variables of ``dbt_project.yml``, among them those of
+        `clock_variables`.
 
         Raises InputRefused, and builds nothing, for a wrong line of ``corporate_actions.csv``; ModelError when dbt
         cannot run or a table could not be written; LakeMissing when there is no lake. Blocks: call it from async code
@@ -295,11 +307,9 @@ def _restatements(notes: Sequence[str]) -> dict[date, tuple[str, ...]]:
 def _nodes(outcome: "dbtRunnerResult", log: Path) -> tuple[NodeResult, ...]:
     results = getattr(outcome.result, "results", None)
     if outcome.exception is not None or results is None:
-        reason = _reason(outcome)
-        # What the project's own checks refuse is the user's to correct; dbt's log adds nothing to it.
-        if refused := REFUSAL.fullmatch(reason):
-            raise InputRefused(refused[1])
-        raise ModelError(f"dbt cannot run: {reason}; see {log}")
+        if _is_refusal(outcome.exception):
+            raise InputRefused(_one_line(outcome.exception.msg))
+        raise ModelError(f"dbt cannot run: {_reason(outcome)}; see {log}")
     return tuple(
         NodeResult(
             name=result.node.name,
@@ -329,13 +339,25 @@ def _findings(outcome: "dbtRunnerResult", *statuses: str) -> tuple[Finding, ...]
     )
 
 
+def _is_refusal(exception: BaseException | None) -> "TypeGuard[CompilationError]":
+    """Whether a macro that runs at the start of a build raised it.
+
+    What the project's own checks refuse is the user's to correct; dbt's log adds nothing to it.
+    """
+    from dbt_common.exceptions import CompilationError  # imports dbt: see _dbt
+
+    return isinstance(exception, CompilationError) and any(
+        getattr(node, "resource_type", None) == "operation" for node in (exception.node, *exception.stack)
+    )
+
+
 def _reason(outcome: "dbtRunnerResult") -> str:
-    if outcome.exception is None:
+    from lake.dbt.delta_plugin import DatabaseInUse  # imports dbt: see _dbt
+
+    exception = outcome.exception
+    if exception is None:
         return "it gave no reason"
-    message = _one_line(str(outcome.exception))
-    if held := re.search(r"another process is building .*", message):
-        return held[0]
-    return message
+    return _one_line(exception.msg if isinstance(exception, DatabaseInUse) else str(exception))
 
 
 def _one_line(message: str) -> str:

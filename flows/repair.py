@@ -7,6 +7,7 @@ from typing import Literal
 
 from flows.steps import PipelineContext
 from ingest.calendar.sessions import Session, Slot, next_session
+from ingest.capture.slot import window_of
 from ingest.open_interest.enrichment import first_attempt_at, is_missing, superseded_at
 from ingest.settings import Settings
 from lake.reads import Reader, reader
@@ -57,15 +58,15 @@ def _found(
     for slot in session.slots:
         if slot.sample_time > now:
             break
-        good = reads.captured_options(day, "intraday", slot.slot_30m, (slot.sample_time, slot.window_end))
+        good = reads.captured_options(day, "intraday", slot.slot_30m, window_of(session, slot, "intraday", settings))
         if missing := _missing(frozen, good):
             until = slot.window_end if now < slot.window_end else None
             yield MissingItem("slot", f"slot {slot.label}", missing, until, slot)
-    deadline = session.at(settings.close.deadline)
+    closing = window_of(session, session.close_slot, "close", settings)
     if now >= session.at(settings.schedule.close_snapshot_at):
-        good = reads.captured_options(day, "close", session.close_slot.slot_30m, (session.close, deadline))
+        good = reads.captured_options(day, "close", session.close_slot.slot_30m, closing)
         if missing := _missing(frozen, good):
-            yield MissingItem("close snapshot", "close snapshot", missing, deadline if now < deadline else None)
+            yield MissingItem("close snapshot", "close snapshot", missing, closing[1] if now < closing[1] else None)
         if frozen and not reads.rows("ops/published", f"trade_date = date '{day}' limit 1", "trade_date"):
             yield MissingItem("daily views", "daily views", 0, superseded_at(day, settings))
     if now >= first_attempt_at(day, settings) and is_missing(lake, day, context.universe):

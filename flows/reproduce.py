@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from flows.models import MODELLED, BuildPaths, DbtProject
+from flows.models import MODELLED, BuildPaths, clock_variables
 from flows.steps import PipelineContext, stage_seeds
 from ingest.errors import UsageError
 from ingest.settings import StateSettings
@@ -105,7 +105,7 @@ def reproduce(context: PipelineContext, lake: Lake, day: date) -> Reproduction:
     paths = replace(apart.build_paths, lake_root=lake.root)
     with tempfile.TemporaryDirectory(prefix="lake-", dir=state) as folder:
         scratch = Lake.create(folder, lake.origin, last["published_at"])
-        rebuild = _Rebuild(context.project, paths, lake, scratch, day)
+        rebuild = _Rebuild(apart, paths, lake, scratch, day)
         rebuild.run(built, [day])
         if last is not built:
             rebuild.run(last, [])
@@ -177,21 +177,25 @@ def _require_raw(lake: Lake, day: date, versions: Mapping[str, int]) -> None:
 class _Rebuild:
     """Builds of one day of `lake` into the lake `scratch`."""
 
-    project: DbtProject
+    context: PipelineContext
     paths: BuildPaths
     lake: Lake
     scratch: Lake
     day: date
 
     def run(self, publication: Mapping[str, Any], dates: Sequence[date]) -> None:
-        """Do once more what the build of a publication did to the day."""
+        """Do once more what the build of a publication did to the day.
+
+        A publication does not keep `close.deadline` and its likes: those in force now are taken.
+        """
         versions = publication["versions"]
         _show_later_dates(self.lake, self.scratch, self.day, versions[DAILY])
-        self.project.build(
+        self.context.project.build(
             self.paths,
             dates,
             as_of=publication["published_at"],
             variables={
+                **clock_variables(self.context.settings),
                 "models_root": self.scratch.root,
                 "source_versions": {name: version for name, version in versions.items() if name in BY_NAME},
             },

@@ -15,7 +15,7 @@ import structlog
 
 from flows.active_steps import active_step
 from flows.clock_evidence import require_publishable
-from flows.models import BuildPaths, BuildResult, DbtProject
+from flows.models import BuildPaths, BuildResult, DbtProject, clock_variables
 from flows.publication import BuildOutcome, Publication, publish
 from ingest.broker import BrokerSession
 from ingest.calendar.clock import Clock, MarketClock
@@ -266,7 +266,14 @@ async def rollup(
     require_publishable(lake, dates, as_of)
     require_raw(lake, dates)
     stage_seeds(context, lake, dates)
-    build = await asyncio.to_thread(context.project.build, context.build_paths, dates, as_of=as_of, target=target)
+    build = await asyncio.to_thread(
+        context.project.build,
+        context.build_paths,
+        dates,
+        as_of=as_of,
+        target=target,
+        variables=clock_variables(context.settings),
+    )
     outcome = BuildOutcome(
         build.versions,
         tuple(failure.name for failure in build.failures),

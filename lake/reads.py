@@ -8,18 +8,23 @@ from typing import Any, NamedTuple
 import duckdb
 
 from lake.duck import connect
-from lake.sentinels import UNSET
+from lake.sentinels import AMOUNT, UNSET
 from lake.store import Lake
 
-# design: a good quote is error-free, arrived in its window, can be bought, and is not crossed; a bid is not needed
-# when a tick has said that there is none. The dbt model stg_option_quotes states the same rule for `clean`.
+# A good quote is error-free, arrived in its window, can be bought, and is not crossed; a bid is not needed when a tick
+# has said that there is none. The macro `is_good_quote` states the rule of rows whose sentinels are nulled; this is the
+# same of rows as they are in raw, and a test holds the two together.
+_SENTINELS = ", ".join(f"{value:g}" for value in sorted(AMOUNT.sentinels))
 GOOD_QUOTE = f"""
-    not snapshot_error
+    not coalesce(snapshot_error, false)
     and asof_ts >= $window_start and asof_ts < $window_end
     and ask > 0 and ask < {UNSET}
-    and ((bid >= 0 and bid <= ask) or (bid is null and bid_seen))
+    and case
+        when bid >= 0 and bid < {UNSET} then bid <= ask
+        else coalesce(bid_seen or bid = -1, false)
+            and coalesce(bid >= 0 or bid <= -{UNSET} or bid in ({_SENTINELS}), true)
+    end
 """
-
 
 # Rows of before capture knew all sentinels may hold one (`lake.sentinels`).
 KNOWN_INTEREST = f"open_interest >= 0 and open_interest < {UNSET}"

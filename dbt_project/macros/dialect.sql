@@ -3,15 +3,15 @@
 {#- `right` is a reserved word of SQL. -#}
 {% macro quoted(column) -%}{{ adapter.quote(column) }}{%- endmacro %}
 
-{#- The instant at which New York clocks show `clock` (HH:MM) on the date `day`. -#}
+{#- The instant at which New York clocks show `clock` (HH:MM or HH:MM:SS) on the date `day`. -#}
 {% macro new_york_instant(day, clock) -%}
   {{ return(adapter.dispatch('new_york_instant', 'chainlake')(day, clock)) }}
 {%- endmacro %}
 {% macro default__new_york_instant(day, clock) -%}
-  timezone('America/New_York', cast({{ day }} as timestamp) + interval '{{ clock.split(':')[0] }} hours {{ clock.split(':')[1] }} minutes')
+  timezone('America/New_York', cast({{ day }} as timestamp) + interval '{{ clock.split(':')[0] }} hours {{ clock.split(':')[1] }} minutes {{ clock.split(':')[2] | default('0') }} seconds')
 {%- endmacro %}
 {% macro spark__new_york_instant(day, clock) -%}
-  to_utc_timestamp(cast({{ day }} as timestamp) + interval '{{ clock.split(':')[0] }}' hour + interval '{{ clock.split(':')[1] }}' minute, 'America/New_York')
+  to_utc_timestamp(cast({{ day }} as timestamp) + interval '{{ clock.split(':')[0] }}' hour + interval '{{ clock.split(':')[1] }}' minute + interval '{{ clock.split(':')[2] | default('0') }}' second, 'America/New_York')
 {%- endmacro %}
 
 {#- The flags `conditions` ([name, condition] pairs) that hold, together with those in the list column `existing`:

@@ -50,6 +50,20 @@
   and not coalesce(bid < 0 and bid > -2147483647 and bid not in (-1, -2, -999), false)
 {%- endmacro %}
 
+{#- The rule of a good quote, of a row with its sentinels nulled: free of error, arrived in its window, with something to
+    buy, and not crossed; a bid is not needed when a tick has said that there is none. Of raw rows lake/reads.py states
+    the same (GOOD_QUOTE), of what capture has in hand `Quote.has_market`; a test holds the three together. -#}
+{% macro is_good_quote(opens='sample_time', closes='window_end') -%}
+  coalesce(
+        not snapshot_error
+        and asof_ts >= {{ opens }}
+        and asof_ts < {{ closes }}
+        and ask > 0
+        and (bid <= ask or (bid is null and bid_seen)),
+        false
+    )
+{%- endmacro %}
+
 {#- 3 is delayed, 4 delayed-frozen; a row without a type is taken for what was asked. -#}
 {% macro is_delayed(column='market_data_type') -%}coalesce({{ column }} in (3, 4), false){%- endmacro %}
 

@@ -14,6 +14,7 @@ from flows.steps import BrokerContext, connect_broker, reuse_frozen
 from ingest.calendar.clock import sleep_until
 from ingest.calendar.sessions import NEW_YORK, Session, Slot
 from ingest.capture.rows import View
+from ingest.capture.slot import window_of
 from ingest.discovery.discover import Mode
 from ingest.errors import BrokerUnreachable
 from ingest.runs import Run
@@ -82,7 +83,7 @@ async def capture(run: ScheduledRun, session: Session, slot: Slot, view: View = 
 
     A session without a frozen set is discovered first. Raises BrokerUnreachable when there was none all the time.
     """
-    until = slot.window_end if view == "intraday" else session.at(run.settings.close.deadline)
+    _, until = window_of(session, slot, view, run.settings)
     runs: list[Run] = []
     async for attempt in seeking_broker(run.clock, until):
         with attempt:

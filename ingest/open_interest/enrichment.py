@@ -6,7 +6,7 @@ snapshots showed, and where they showed nothing it is missing for good.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 import structlog
@@ -33,6 +33,8 @@ TABLE = "raw/open_interest"
 FROZEN = 2
 # What a crash can lose. At IB's 50 messages a second it is three and a half minutes.
 CONTRACTS_A_COMMIT = 5_000
+# After it a number that is missing is a breach; before it the number is pending.
+LAST_ATTEMPT_TAKES = timedelta(minutes=30)
 
 
 def first_attempt_at(trade_date: date, settings: Settings) -> datetime:
@@ -52,6 +54,13 @@ def attempts_at(trade_date: date, settings: Settings) -> list[datetime]:
         first_attempt_at(trade_date, settings),
         *(morning.at(clock_time) for clock_time in settings.enrichment.repeat_at),
     ]
+
+
+def filled_by(settings: Settings) -> time:
+    """The New York clock time of the next session by which the last attempt at open interest is over."""
+    last = max((settings.schedule.enrichment_at, *settings.enrichment.repeat_at))
+    end = datetime.combine(date.min, last) + LAST_ATTEMPT_TAKES
+    return end.time() if end.date() == date.min else time.max.replace(microsecond=0)
 
 
 def published_at(trade_date: date, settings: Settings) -> datetime:

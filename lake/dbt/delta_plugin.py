@@ -33,6 +33,10 @@ BATCH_ROWS = 131_072
 MODEL_KEY = "chainlake.dbt_model"
 
 
+class DatabaseInUse(DbtRuntimeError):
+    """Another process has dbt's database file open."""
+
+
 class Plugin(BasePlugin):
     """Connections that read Delta, and a `store` that writes it."""
 
@@ -98,12 +102,12 @@ class Plugin(BasePlugin):
 
 
 def _require_free(path: str) -> None:
-    """Raise DbtRuntimeError when another process has the database file: of DuckDB's error dbt shows a traceback."""
+    """Raise DatabaseInUse when another process has the database file: of DuckDB's error dbt shows a traceback."""
     try:
         duckdb.connect(path).close()
     except duckdb.IOException as error:
         if held := re.search(r"Could not set lock on file.*?\(PID (\d+)\)", str(error), re.DOTALL):
-            raise DbtRuntimeError(
+            raise DatabaseInUse(
                 f"another process is building with the same database, {path} (PID {held[1]}): "
                 "wait for it, then try again"
             ) from None

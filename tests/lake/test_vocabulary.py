@@ -46,7 +46,8 @@ def test_the_models_know_the_flags_that_are_listed() -> None:
 
 @pytest.mark.parametrize("flag", words(Flag))
 def test_every_flag_is_explained(flag: str) -> None:
-    assert f"| `{flag}` |" in (PROJECT / "docs" / "quality.md").read_text(encoding="utf-8")
+    lines = (PROJECT / "docs" / "quality.md").read_text(encoding="utf-8").splitlines()
+    assert any(f"`{flag}`" in line for line in lines if line.startswith("| "))
 
 
 def test_every_error_type_is_explained() -> None:

@@ -101,13 +101,5 @@ select
     in_session,
     coalesce(is_close, false) as is_close,
     coalesce(is_pre_close, false) as is_pre_close,
-    coalesce(
-        in_session
-        and not snapshot_error
-        and asof_ts >= sample_time
-        and asof_ts < window_end
-        and ask > 0
-        and (bid <= ask or (bid is null and bid_seen)),
-        false
-    ) as is_good
+    in_session and {{ is_good_quote() }} as is_good
 from in_sessions
