@@ -184,8 +184,7 @@ class DbtProject:
         `dates` None stands for every date whose raw rows are still there; an empty list only restates what corporate
         actions reach. A date whose quotes are gone is left alone, even when it is asked for. `as_of` (aware, default
         now) is the instant at which actions are known and numbers are due. `target` names an output of
-        ``profiles.yml``; `variables` overrides variables of ``dbt_project.yml``, among them those of
-        `clock_variables`.
+        ``profiles.yml``; `variables`, such as `clock_variables`, overrides those of ``dbt_project.yml``.
 
         Raises InputRefused, and builds nothing, for a wrong line of ``corporate_actions.csv``; ModelError when dbt
         cannot run or a table could not be written; LakeMissing when there is no lake. Blocks: call it from async code
