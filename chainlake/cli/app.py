@@ -39,7 +39,7 @@ def _show_version(wanted: bool) -> None:
 
 app = typer.Typer(
     name="chainlake",
-    help="Records the option chain that Interactive Brokers shows today, because nobody sells it tomorrow.",
+    help="Records the option chain that Interactive Brokers shows today, because the broker does not keep it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
