@@ -240,7 +240,7 @@ class EnrichmentSettings(Section):
 
     on: Literal["next_session", "next_day"] = "next_session"
     repeat_at: tuple[time, ...] = (time(7, 30), time(9, 0))
-    oi_published_at: time = time(4, 0)
+    oi_published_at: time = time(7, 0)
     patience_s: Positive = 4
 
 

@@ -250,15 +250,15 @@ class Reader:
         )
         return {row["conid"]: (row["open_interest"], row["asof_ts"]) for row in found}
 
-    def settled_open_interest(self, trade_date: date) -> set[int]:
-        """Conids of which nothing more is to come: observed of the session itself, or given up."""
+    def settled_open_interest(self, trade_date: date) -> dict[int, tuple[str, int | None]]:
+        """By conid of which nothing more is to come: underlying, and open interest of the session; None: given up."""
         found = self.rows(
             "raw/open_interest",
             f"trade_date = date '{trade_date}' and (method = 'next_session_snapshot' and snapshot_error "
-            "or oi_asof_date = trade_date and not snapshot_error)",
-            "distinct conid",
+            "or oi_asof_date = trade_date and not snapshot_error) group by conid",
+            "conid, any_value(underlying) as underlying, arg_max(open_interest, observed_at) as open_interest",
         )
-        return {row["conid"] for row in found}
+        return {row["conid"]: (row["underlying"], row["open_interest"]) for row in found}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Open interest of a session: observed on the morning after it, and again until it is fresh.
+"""Open interest of a session: observed on the morning after it, and again until each contract shows the session's own.
 
 At the next publication IB shows the next session's. What is still missing then is taken from what that session's own
 snapshots showed, and where they showed nothing it is missing for good.
@@ -33,6 +33,10 @@ TABLE = "raw/open_interest"
 FROZEN = 2
 # What a crash can lose. At IB's 50 messages a second it is three and a half minutes.
 CONTRACTS_A_COMMIT = 5_000
+# A scheduled run can start a little early.
+EARLY = timedelta(minutes=1)
+# A contract without a snapshot of the day: what it traded is not known.
+UNKNOWN = InterestBefore(None, 0, whole=False)
 # After it a number that is missing is a breach; before it the number is pending.
 LAST_ATTEMPT_TAKES = timedelta(minutes=30)
 
@@ -69,8 +73,13 @@ def published_at(trade_date: date, settings: Settings) -> datetime:
 
 
 def superseded_at(trade_date: date, settings: Settings) -> datetime:
-    """When IB shows the next session's open interest instead."""
-    return published_at(next_session(trade_date).trade_date, settings)
+    """When IB may begin to show the next session's open interest instead."""
+    return first_attempt_at(next_session(trade_date).trade_date, settings)
+
+
+def is_last_attempt(trade_date: date, now: datetime, settings: Settings) -> bool:
+    """Whether no later attempt is scheduled: what a run of `now` leaves open stays open."""
+    return now + EARLY >= max(attempts_at(trade_date, settings))
 
 
 def is_missing(lake: Lake, trade_date: date, universe: Sequence[Underlying]) -> bool:
@@ -86,9 +95,10 @@ async def enrich(
 ) -> Run:
     """Observe the open interest of the listed contracts of a session that have none yet; one row per contract asked.
 
-    Each underlying is dated by the evidence of its own chain; an observation of an older session is kept and does not
-    fill the day. After the next publication IB is not asked any more (see `last_resort`). Raises UsageError before the
-    first attempt's time, BrokerUnreachable when the connection is lost and does not come back.
+    Each contract is dated by itself, on the evidence of its chain (`described_sessions`); an observation that may be of
+    the older session is kept, does not fill the day, and is asked for again until the last attempt. After the next
+    publication IB is not asked any more (see `last_resort`). Raises UsageError before the first attempt's time,
+    BrokerUnreachable when the connection is lost and does not come back.
     """
     lake, settings, day = context.lake, context.settings, context.trading_session.trade_date
     now = session.clock.now()
@@ -98,8 +108,8 @@ async def enrich(
     with reader(lake) as reads:
         if not reads.frozen_conids(day):
             raise UsageError(f"no contracts of {day} are in the lake: there is nothing to fill")
-        missing = _missing(reads, day, context.universe)
-        before = reads.interest_before(day, previous_session(day).trade_date, context.trading_session.close)
+        known = _known(reads, context)
+    missing = known.missing
     if missing and now >= superseded_at(day, settings):
         run = last_resort(context, session.clock)
         assert run is not None, "something is missing, and it is late enough"
@@ -112,19 +122,20 @@ async def enrich(
     run.watch(session)
     session.use_market_data_type(FROZEN)
     outcomes: list[Outcome] = []
-    filled, lost = 0, False
+    writer = _Writer(context, run, known, "enrichment", is_last_attempt(day, now, settings))
+    lost = False
     rules = CaptureRules(timeout_s=settings.enrichment.patience_s, retries=0, ends_at=superseded_at(day, settings))
     for portion in _portions(asked):
         engine = CaptureEngine(session, session.pace(settings.acquisition), rules, on_outcome)
         found = await engine.capture([QuoteRequest(one, OPTION_TICKS, open_interest_ready) for one in portion])
         outcomes += found
-        filled += _write(context, run, map(_observation, found), before, "enrichment")
+        writer.write(map(_observation, found))
         if lost := engine.lost:
             break
     account(run, outcomes, None, session)
     run.failed = sum(_interest(outcome) is None for outcome in outcomes)
     run.captured = run.asked - run.failed
-    _conclude(context, run, session.clock, filled, len(asked), len(missing) - len(asked))
+    writer.conclude(session.clock, len(asked), len(missing) - len(asked))
     if lost:
         raise BrokerUnreachable(f"the connection to {session.address} was lost: run the same command again")
     return run
@@ -150,10 +161,9 @@ def last_resort(context: StepContext, clock: Clock) -> Run | None:
     if now < superseded_at(day, context.settings):
         return None
     with reader(context.lake) as reads:
-        missing = _missing(reads, day, context.universe)
-        if not missing:
+        if not _missing(reads, day, context.universe):
             return None
-        before = reads.interest_before(day, previous_session(day).trade_date, context.trading_session.close)
+        known = _known(reads, context)
         shown = reads.shown_interest(next_session(day).trade_date)
     run = context.begin("enrichment", now)
     run.claim(context.lake)
@@ -161,11 +171,12 @@ def last_resort(context: StepContext, clock: Clock) -> Run | None:
         _Observation(contract, *shown[contract.conid])
         if contract.conid in shown
         else _Observation(contract, None, now, _why_never(contract, day))
-        for contract in missing
+        for contract in known.missing
     ]
-    filled = _write(context, run, observations, before, "next_session_snapshot")
-    run.asked, run.captured, run.failed = len(missing), filled, len(missing) - filled
-    _conclude(context, run, clock, filled, len(missing), 0)
+    writer = _Writer(context, run, known, "next_session_snapshot", last=True)
+    writer.write(observations)
+    run.asked, run.captured, run.failed = len(observations), writer.filled, len(observations) - writer.filled
+    writer.conclude(clock, len(observations), 0)
     return run
 
 
@@ -175,7 +186,28 @@ def _why_never(contract: OptionContract, day: date) -> str:
     return "the snapshots of the next session showed none"
 
 
-# -- what is missing ---------------------------------------------------------------------------------------------------
+# -- what is known and what is missing ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the lake knows of a session's open interest: contracts without any, and evidence about the others."""
+
+    missing: list[OptionContract]
+    before: Mapping[int, InterestBefore]
+    settled: Mapping[str, list[Evidence]]
+
+
+def _known(reads: Reader, context: StepContext) -> _Known:
+    day = context.trading_session.trade_date
+    before = reads.interest_before(day, previous_session(day).trade_date, context.trading_session.close)
+    settled: dict[str, list[Evidence]] = {}
+    for conid, (underlying, interest) in reads.settled_open_interest(day).items():
+        if interest is not None and conid in before:
+            settled.setdefault(underlying, []).append(
+                Evidence(before[conid].open_interest, interest, *before[conid][1:])
+            )
+    return _Known(_missing(reads, day, context.universe), before, settled)
 
 
 def _missing(reads: Reader, trade_date: date, universe: Sequence[Underlying]) -> list[OptionContract]:
@@ -228,37 +260,58 @@ def _observation(outcome: Outcome) -> _Observation:
     return _Observation(contract, None, observed_at, reason, failure.code if failure else None)
 
 
-def _write(
-    context: StepContext,
-    run: Run,
-    observations: Iterable[_Observation],
-    before: Mapping[int, InterestBefore],
-    method: Method,
-) -> int:
-    """Date the observations and append them; returns how many fill the day."""
-    observations = list(observations)
-    if not observations:
-        return 0
-    chains: dict[str, list[Evidence]] = {}
-    for one in observations:
-        known = before.get(one.contract.conid)
-        chain = chains.setdefault(one.contract.underlying, [])
-        if one.open_interest is not None and known is not None and known.open_interest is not None:
-            chain.append(Evidence(known.open_interest, one.open_interest, known.volume, known.whole))
-    lake, day = context.lake, run.trade_date
-    latest = max(one.observed_at for one in observations)
-    described = described_sessions(day, chains, latest, published_at(day, context.settings))
-    rows = [_row(one, described[one.contract.underlying], run, method, lake.origin) for one in observations]
-    run.append(lake, TABLE, rows)
-    stale = sorted(underlying for underlying, session in described.items() if session < day)
-    if stale:
-        log.info("open_interest_not_fresh", trade_date=str(day), underlyings=stale, method=method)
-    return sum(row["oi_asof_date"] == day for row in rows)
+class _Writer:
+    """Dates the observations of a run and appends them; `filled` counts those that fill the day."""
+
+    def __init__(self, context: StepContext, run: Run, known: _Known, method: Method, last: bool) -> None:
+        self._context, self._run, self._known, self._method, self._last = context, run, known, method, last
+        self.filled = self._observed = 0
+
+    def write(self, observations: Iterable[_Observation]) -> None:
+        """Append one row per observation."""
+        observations = list(observations)
+        day = self._run.trade_date
+        published = published_at(day, self._context.settings)
+        chains: dict[str, dict[int, Evidence]] = {}
+        for one in observations:
+            if one.open_interest is not None:
+                before = self._known.before.get(one.contract.conid, UNKNOWN)
+                chains.setdefault(one.contract.underlying, {})[one.contract.conid] = Evidence(
+                    before.open_interest, one.open_interest, before.volume, before.whole, one.observed_at >= published
+                )
+        described = described_sessions(day, chains, self._last, self._known.settled)
+        rows = [
+            _row(one, described.get(one.contract.conid), self._run, self._method, self._context.lake.origin)
+            for one in observations
+        ]
+        self._run.append(self._context.lake, TABLE, rows)
+        self.filled += sum(session == day for session in described.values())
+        self._observed += len(described)
+
+    def conclude(self, clock: Clock, asked: int, expired: int) -> None:
+        """Record the run."""
+        run, unsettled = self._run, self._observed - self.filled
+        run.status = "ok" if self.filled == asked else "partial"
+        run.message = f"{self.filled:,} of {asked:,} filled"
+        if unsettled:
+            run.message += f"; {unsettled:,} may still show the session before"
+        if expired:
+            run.message += f"; {expired:,} have expired"
+        run.record(self._context.lake, clock, self._context.state)
+        log.info(
+            "open_interest_observed",
+            trade_date=str(run.trade_date),
+            method=self._method,
+            asked=asked,
+            filled=self.filled,
+            unsettled=unsettled,
+            failed=run.failed,
+        )
 
 
-def _row(one: _Observation, described: date, run: Run, method: Method, origin: str) -> dict[str, Any]:
+def _row(one: _Observation, described: date | None, run: Run, method: Method, origin: str) -> dict[str, Any]:
     interest, reason = one.open_interest, one.reason
-    if interest is not None and method == "next_session_snapshot" and described < run.trade_date:
+    if described is not None and method == "next_session_snapshot" and described < run.trade_date:
         # Nobody else will tell any more: the value of an older session is in the snapshots already.
         interest, reason = None, f"the snapshots of the next session still showed that of {described}"
     return {
@@ -275,12 +328,3 @@ def _row(one: _Observation, described: date, run: Run, method: Method, origin: s
         "error_message": reason,
         "source": origin,
     }
-
-
-def _conclude(context: StepContext, run: Run, clock: Clock, filled: int, asked: int, expired: int) -> None:
-    run.status = "ok" if filled == asked else "partial"
-    run.message = f"{filled:,} of {asked:,} filled"
-    if expired:
-        run.message += f"; {expired:,} have expired"
-    run.record(context.lake, clock, context.state)
-    log.info("open_interest_observed", trade_date=str(run.trade_date), asked=asked, filled=filled, failed=run.failed)

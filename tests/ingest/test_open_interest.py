@@ -20,6 +20,7 @@ from ingest.open_interest.enrichment import (
     attempts_at,
     enrich,
     first_attempt_at,
+    is_last_attempt,
     is_missing,
     last_resort,
     superseded_at,
@@ -133,6 +134,14 @@ def test_a_friday_is_due_on_monday_or_on_saturday(on: str, due: datetime) -> Non
     assert superseded_at(date(2014, 6, 6), settings) == new_york(date(2014, 6, 10), time(4))
 
 
+def test_on_the_next_day_the_last_attempt_is_still_the_next_sessions() -> None:
+    settings = load(enrichment={"on": "next_day", "repeat_at": (time(9), time(7, 30))})
+    friday = date(2014, 6, 6)
+    assert not is_last_attempt(friday, new_york(date(2014, 6, 7), time(23)), settings)
+    assert not is_last_attempt(friday, new_york(date(2014, 6, 9), time(8, 58)), settings)
+    assert is_last_attempt(friday, new_york(date(2014, 6, 9), time(9)), settings)
+
+
 async def test_it_is_refused_before_it_is_due_and_without_a_frozen_set(tmp_path: Path) -> None:
     async with place(tmp_path, time(4)) as here:
         with pytest.raises(UsageError, match="is due from 2026-11-20 04:00"):
@@ -146,14 +155,46 @@ async def test_it_is_refused_before_it_is_due_and_without_a_frozen_set(tmp_path:
 
 async def test_what_has_turned_over_by_four_is_filled_at_once_zeros_included(tmp_path: Path) -> None:
     async with place(tmp_path, time(4)) as here:
-        await here.capture(DAY, 12)
+        await here.capture(DAY, 13)
         run = await here.enrich(MORNING.at(time(4)))
-        assert here.filled() == here.published()
+        assert run.message is not None
+        assert here.filled().items() < here.published().items()
         assert 0 in here.filled().values()
-        assert run.status == "ok"
-        # A second run has nothing to ask, and changes nothing.
+        # Open is what traded and shows no change: that can be the new value, as here, or still the old one.
+        kept = {row["conid"]: row for row in here.rows("raw/open_interest") if row["oi_asof_date"] == BEFORE}
+        assert kept.keys() == here.published().keys() - here.filled().keys()
+        assert all(row["open_interest"] == here.published()[conid] for conid, row in kept.items())
+        assert f"{len(kept)} may still show the session before" in run.message
+        assert (await here.enrich(MORNING.at(time(7, 30)))).asked == len(kept) < 0.2 * run.asked
+        # The last attempt settles it: unchanged open interest is as good as any.
+        last = await here.enrich(MORNING.at(time(9)))
+        assert (last.asked, last.status) == (len(kept), "ok")
+        assert here.filled() == here.published()
+        # Another run has nothing to ask, and changes nothing.
         assert not is_missing(here.lake, DAY.trade_date, here.universe)
-        assert (await here.enrich(MORNING.at(time(7, 30)))).asked == 0
+        assert (await here.enrich(MORNING.at(time(9, 30)))).asked == 0
+        assert here.filled() == here.published()
+
+
+async def test_a_chain_that_turns_over_in_parts_is_filled_without_one_value_of_the_session_before(
+    tmp_path: Path,
+) -> None:
+    async with place(tmp_path, time(4)) as here:
+        world, open_interest = here.gateway.world, here.gateway.world.open_interest
+        still_old = MORNING.at(time(7))
+
+        def shown(option: Option, now: datetime) -> int | None:
+            behind = option.conid % 2 and MORNING.at(time(4)) <= now < still_old
+            return open_interest(option, MORNING.at(time(3)) if behind else now)
+
+        world.open_interest = shown  # type: ignore[method-assign]
+        await here.capture(DAY, 13)
+        await here.enrich(MORNING.at(time(4)))
+        assert here.filled().items() < here.published().items()
+        assert len(here.filled()) > 0.5 * len(here.published())
+        await here.enrich(MORNING.at(time(7, 30)))
+        assert here.filled().items() < here.published().items()
+        await here.enrich(MORNING.at(time(9)))
         assert here.filled() == here.published()
 
 
@@ -161,11 +202,14 @@ async def test_a_day_of_which_only_a_morning_slot_was_captured_is_filled_as_well
     async with place(tmp_path, time(4)) as here:
         await here.capture(DAY, 1)
         await here.enrich(MORNING.at(time(4)))
+        # What shows no change may have traded in the afternoon.
+        assert here.filled().items() < here.published().items()
+        await here.enrich(MORNING.at(time(9)))
         assert here.filled() == here.published()
 
 
 async def test_what_turns_over_later_is_kept_as_the_older_session_and_asked_again(tmp_path: Path) -> None:
-    """At 04:00 IB still shows the session before: the settings say 04:00, the chain says otherwise."""
+    """At 04:00 IB still shows the session before: the chain says so."""
     async with place(tmp_path, time(6, 30)) as here:
         await here.capture(DAY, 12)
         first = await here.enrich(MORNING.at(time(4)))
@@ -179,21 +223,27 @@ async def test_what_turns_over_later_is_kept_as_the_older_session_and_asked_agai
         assert is_missing(here.lake, DAY.trade_date, here.universe)
         second = await here.enrich(MORNING.at(time(7, 30)))
         assert second.asked == first.asked
+        assert here.filled().items() < here.published().items()
+        settled_before = len(here.filled())
+        # Scheduled for 09:00, and started a moment early.
+        third = await here.enrich(MORNING.at(time(8, 59, 59)))
+        assert third.asked == first.asked - settled_before
         assert here.filled() == here.published()
         assert (await here.enrich(MORNING.at(time(9)))).asked == 0
 
 
 async def test_only_what_failed_is_asked_again(tmp_path: Path) -> None:
     async with place(tmp_path, time(4)) as here:
-        await here.capture(DAY, 12)
+        await here.capture(DAY, 13)
         assert here.session.control is not None
         silent = {"fault": "silent", "share": 0.3, "instruments": ["option"]}
         await here.session.control.call({"op": "fault", "fault": silent})
-        first = await here.enrich(MORNING.at(time(4)))
+        # By hand, after the last of the morning's attempts.
+        first = await here.enrich(MORNING.at(time(9, 10)))
         assert 0 < first.failed < first.asked
         assert first.captured == len(here.filled()) == first.asked - first.failed
         await here.session.control.call({"op": "clear"})
-        second = await here.enrich(MORNING.at(time(7, 30)))
+        second = await here.enrich(MORNING.at(time(9, 30)))
         assert (second.asked, second.failed) == (first.failed, 0)
         assert here.filled() == here.published()
 

@@ -102,10 +102,10 @@ def real(small_lake: Callable[[str], SmallLake], shared_data: Path) -> Real:
 
     # What was shown on the morning of 06-05 and still at 04:00 on 06-06, and what from 07:30 on: dated as capture does.
     for hour, shown in ((8, first), (11, second)):
-        evidence = [Evidence(first.stamps[t], shown.stamps[t], first.volumes[t]) for t in twx]
-        published = next_session(TWX_DAYS[0]).open
-        asof = described_sessions(TWX_DAYS[0], {"TWX": evidence}, published, published)["TWX"]
-        observe(lake, TWX_DAYS[0], twx, shown.stamps, asof, hour)
+        evidence = {n: Evidence(first.stamps[t], shown.stamps[t] or 0, first.volumes[t]) for n, t in enumerate(twx)}
+        dated = set(described_sessions(TWX_DAYS[0], {"TWX": evidence}, last=True).values())
+        assert len(dated) == 1
+        observe(lake, TWX_DAYS[0], twx, shown.stamps, dated.pop(), hour)
         if hour == 8:
             lake.build([TWX_DAYS[0]])
             before_fresh = daily(lake, "TWX", TWX_DAYS[0])
