@@ -1,6 +1,7 @@
 """What is recorded: underlyings and option contracts, as plain values."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal
@@ -77,6 +78,31 @@ class ChainParameters:
     multiplier: str
     expirations: frozenset[date]
     strikes: frozenset[float]
+
+    @classmethod
+    def described(
+        cls, exchange: str, trading_class: str, multiplier: str, expirations: Iterable[str], strikes: Collection[float]
+    ) -> "ChainParameters":
+        """The class in IB's words. Raises ValueError that says which of them cannot be right."""
+        where = f"class {trading_class[:LONGEST_NAME]!r} on {exchange[:LONGEST_NAME]!r} has"
+        if not 0 < _number(multiplier) < LARGEST:
+            raise ValueError(f"{where} a multiplier of {multiplier[:LONGEST_NAME]!r}")
+        if wrong := [strike for strike in strikes if not 0 < strike < LARGEST]:
+            raise ValueError(f"{where} a strike of {wrong[0]}")
+        dates = set()
+        for text in expirations:
+            try:
+                dates.add(ib_date(text))
+            except ValueError:
+                raise ValueError(f"{where} an expiry of {text[:LONGEST_NAME]!r}") from None
+        return cls(exchange, trading_class, multiplier, frozenset(dates), frozenset(strikes))
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def contract_from_row(row: Mapping[str, object]) -> OptionContract:

@@ -13,6 +13,10 @@ class UsageError(ChainlakeError):
     exit_code = 2
 
 
+class MalformedAnswer(ChainlakeError):
+    """The gateway described something in words that make none, and would do so again."""
+
+
 class BrokerUnreachable(ChainlakeError):
     """The gateway cannot be reached, refuses the client id, or was lost."""
 

@@ -19,13 +19,15 @@ from ingest.contracts import (
     listed,
     occ_expiry,
 )
-from ingest.errors import BrokerUnreachable
+from ingest.errors import BrokerUnreachable, MalformedAnswer
 
 T = TypeVar("T")
 
 # "No security definition has been found": no such contract.
 NOT_LISTED = 200
 ANSWER_TIMEOUT_S = 60.0
+# Chains come once for each exchange; this one has them all.
+SMART = "SMART"
 # Not a code of IB's: several contracts fit, or none and no reason was given.
 UNSETTLED = 0
 
@@ -64,22 +66,26 @@ class Lookup:
         ]
 
     async def option_chain(self, underlying: Underlying) -> list[ChainParameters]:
-        """Trading classes, expirations (last trade dates) and strikes of an underlying, on all exchanges."""
+        """Trading classes, expirations (last trade dates) and strikes of an underlying, on SMART.
+
+        Raises MalformedAnswer when what IB says of one of them makes no class, and names it.
+        """
         chains = await self._answer(
             self._session.client.reqSecDefOptParamsAsync(
                 underlying.symbol, "", underlying.sec_type, underlying.conid or 0
             )
         )
-        return [
-            ChainParameters(
-                chain.exchange,
-                chain.tradingClass,
-                chain.multiplier,
-                frozenset(ib_date(text) for text in chain.expirations),
-                frozenset(float(strike) for strike in chain.strikes),
-            )
-            for chain in chains
-        ]
+        try:
+            return [
+                ChainParameters.described(
+                    chain.exchange, chain.tradingClass, chain.multiplier, chain.expirations, chain.strikes
+                )
+                for chain in chains
+                if chain.exchange == SMART
+            ]
+        except ValueError as reason:
+            chain = f"the chain of {underlying.symbol}"
+            raise MalformedAnswer(f"IB describes {chain} in words that make none: {reason}") from None
 
     async def server_time(self) -> datetime:
         """What the gateway's clock shows, in whole seconds (UTC)."""
@@ -194,4 +200,5 @@ def _option(spec: OptionSpec, contract: Contract) -> OptionContract | RequestErr
             )
         )
     except ValueError as reason:
-        return RequestError(UNSETTLED, f"IB describes contract {contract.conId} in words that make none: {reason}")
+        message = f"IB describes contract {contract.conId} in words that make none: {reason}"
+        return RequestError(UNSETTLED, message, contract.conId if 0 < contract.conId <= LARGEST else None)

@@ -14,10 +14,14 @@ from lake.rows import bounded_text
 
 @dataclass(frozen=True, slots=True)
 class RequestError:
-    """An error that IB reported for one request; of a message that is longer than any the beginning is kept."""
+    """An error that IB reported for one request; of a message that is longer than any the beginning is kept.
+
+    `conid` is that of a contract which IB did describe, but in words that make none.
+    """
 
     code: int
     message: str
+    conid: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", bounded_text(self.message))

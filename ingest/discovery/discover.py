@@ -1,5 +1,6 @@
 """Discovery: the contract set of a session, qualified from 04:00 on and frozen before the open."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -8,7 +9,7 @@ from typing import Literal
 
 import structlog
 
-from ingest.broker import BrokerSession, NullWatcher
+from ingest.broker import BrokerSession, NullWatcher, RequestError
 from ingest.broker.lookup import Lookup
 from ingest.calendar.clock import Clock
 from ingest.calendar.sessions import Session
@@ -20,8 +21,8 @@ from ingest.discovery.concurrency import each
 from ingest.discovery.contract_cache import ContractCache, combination
 from ingest.discovery.frozen_set import Found, FrozenSet
 from ingest.discovery.qualification import Qualifier
-from ingest.discovery.selection import candidates, wants_expiry, wants_strike
-from ingest.errors import BrokerUnreachable, UsageError
+from ingest.discovery.selection import candidates, wants
+from ingest.errors import BrokerUnreachable, MalformedAnswer, UsageError
 from ingest.runs import Run
 from ingest.settings import Settings
 from lake.reads import Reader, reader
@@ -240,10 +241,11 @@ class _Discovery:
             if answer is not None:
                 known[asked.symbol] = answer
 
-        silent = await self._qualifier.underlyings(underlyings, answered)
+        unanswered = await self._qualifier.underlyings(underlyings, answered)
         # A conid in the universe file can be outdated; the symbol is what the user meant.
         outdated = [replace(u, conid=None) for u in underlyings if u.conid and u.symbol not in known]
-        silent += await self._qualifier.underlyings(outdated, answered)
+        unanswered += await self._qualifier.underlyings(outdated, answered)
+        silent = {one.question.symbol: one.error for one in unanswered}
         for underlying in outdated:
             if underlying.symbol in known:
                 log.warning("outdated_conid", symbol=underlying.symbol, conid=known[underlying.symbol].conid)
@@ -253,8 +255,10 @@ class _Discovery:
                 f"IB knows no stock {', '.join(u.symbol for u in unknown)}: check --symbols and the universe file"
             )
         for underlying in unknown:
-            if underlying.symbol in {u.symbol for u in silent}:
-                self._failed(underlying, "no_answer", f"IB did not say what {underlying.symbol} is")
+            if underlying.symbol in silent:
+                error = silent[underlying.symbol]
+                said = f"IB refused to say what {underlying.symbol} is: {error.message}" if error else None
+                self._failed(underlying, "no_answer", said or f"IB did not say what {underlying.symbol} is")
             else:
                 self._failed(underlying, "unknown_symbol", f"IB knows no stock {underlying.symbol}")
         return [known[u.symbol] for u in underlyings if u.symbol in known]
@@ -290,7 +294,10 @@ class _Discovery:
             if reference_price is None:
                 raise _NothingFound("no_reference_price", f"no previous close of {underlying.symbol}")
             chain = await self._chain(underlying)
-            contracts = await self._contracts(underlying.symbol, chain, reference_price)
+            contracts = await self._contracts(underlying, chain, reference_price)
+        except MalformedAnswer as reason:
+            self._failed(underlying, "malformed_answer", str(reason))
+            return 0, self._asked - asked_before
         except _NothingFound as reason:
             self._failed(underlying, reason.kind, str(reason))
             return 0, self._asked - asked_before
@@ -301,7 +308,7 @@ class _Discovery:
         return len(contracts), self._asked - asked_before
 
     async def _chain(self, underlying: Underlying) -> list[ChainParameters]:
-        """The chain's classes."""
+        """The chain's classes on SMART."""
         for _ in range(CHAIN_TRIES):
             await self._qualifier.turn()
             # Lost or left without an answer: the next turn waits for a connection.
@@ -311,14 +318,14 @@ class _Discovery:
         raise _NothingFound("no_answer", f"IB did not give the option chain of {underlying.symbol}")
 
     async def _contracts(
-        self, symbol: str, chain: Sequence[ChainParameters], reference_price: float
+        self, underlying: Underlying, chain: Sequence[ChainParameters], reference_price: float
     ) -> list[OptionContract]:
         """The listed contracts inside the filters; what is known needs no question."""
-        day, filters = self._run.trade_date, self._settings.filters
+        symbol, day, filters = underlying.symbol, self._run.trade_date, self._settings.filters
         known = self._cache.known(symbol)
         contracts: list[OptionContract] = []
         unknown: list[OptionSpec] = []
-        for spec in candidates(symbol, chain, day, reference_price, filters):
+        for spec in candidates(underlying, chain, day, reference_price, filters):
             key = combination(spec)
             if key not in known:
                 unknown.append(spec)
@@ -328,20 +335,29 @@ class _Discovery:
         unanswered = await self._qualifier.options(unknown, answers.take)
         self._asked += len(unknown)
         self._listed += answers.listed
-        if unanswered:
-            message = f"{len(unanswered):,} of {len(unknown):,} combinations of {symbol} were left without an answer"
-            self._run.error("no_answer", message, self._session.clock.now())
-            log.warning("combinations_unanswered", symbol=symbol, unanswered=len(unanswered), asked=len(unknown))
+        self._tell_unanswered(symbol, len(unknown), [one.error for one in unanswered])
         # The filter speaks of what is listed: the OCC expiry is known only now.
-        inside = [
-            contract
-            for contract in contracts
-            if wants_expiry(contract.expiry, day, filters) and wants_strike(contract.strike, reference_price, filters)
-        ]
+        inside = [contract for contract in contracts if wants(contract, day, reference_price, filters)]
         log.info("underlying_discovered", symbol=symbol, contracts=len(inside), asked=len(unknown), known=len(known))
         if not inside:
             raise _NothingFound("no_contracts", f"{symbol} has no contracts inside the filters")
         return inside
+
+    def _tell_unanswered(self, symbol: str, asked: int, errors: Sequence[RequestError | None]) -> None:
+        """Record why combinations have no answer: each contract that IB describes badly, else one line to a reason."""
+        now = self._session.clock.now()
+        for error, count in Counter(errors).items():
+            if error is not None and error.conid is not None:
+                self._run.failed += 1
+                self._run.error("malformed_answer", error.message, now, conid=error.conid)
+                continue
+            combinations = f"{count:,} of {asked:,} combinations of {symbol}"
+            if error is None:
+                self._run.error("no_answer", f"{combinations} were left without an answer", now)
+            else:
+                self._run.error("refused", f"{combinations} were refused: {error.message}", now, error.code or None)
+        if errors:
+            log.warning("combinations_unanswered", symbol=symbol, unanswered=len(errors), asked=asked)
 
 
 class _Answers:

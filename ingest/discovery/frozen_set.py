@@ -65,7 +65,7 @@ class FrozenSet:
         )
 
     def reuse(self, symbols: Iterable[str], sessions: int, now: datetime) -> dict[str, int]:
-        """Freeze the last set of underlyings once more, without what has expired; contracts by underlying.
+        """Freeze the last set of underlyings once more, without what trades no more; contracts by underlying.
 
         It must have been discovered in the last `sessions` sessions. What is frozen already stays as it is.
         """
@@ -76,7 +76,8 @@ class FrozenSet:
         by_underlying: dict[str, list[dict[str, Any]]] = {}
         for row in self._reads.last_frozen(self._trade_date, first):
             row["discovered_on"] = row.get("discovered_on") or row["trade_date"]
-            if row["underlying"] in wanted and row["discovered_on"] >= first and row["expiry"] >= self._trade_date:
+            trades = row["last_trade_date"] >= self._trade_date
+            if row["underlying"] in wanted and row["discovered_on"] >= first and trades:
                 by_underlying.setdefault(row["underlying"], []).append(row)
         self.stale |= by_underlying.keys()
         return {symbol: self._take(symbol, rows, now) for symbol, rows in by_underlying.items()}

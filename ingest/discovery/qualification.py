@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import structlog
 from tenacity import AsyncRetrying, RetryError, TryAgain, stop_after_attempt, wait_exponential
@@ -25,6 +26,14 @@ BULK_S = 0.05
 OPEN_S = 2.0
 LONGEST_WAIT_S = 30.0
 OUTAGE_POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered(Generic[Question]):
+    """A question that was left without an answer; `error` is what IB said instead, None when it stayed silent."""
+
+    question: Question
+    error: RequestError | None
 
 
 class Qualifier(NullWatcher):
@@ -63,13 +72,13 @@ class Qualifier(NullWatcher):
 
     async def options(
         self, specs: Sequence[OptionSpec], answered: Callable[[OptionSpec, OptionContract | None], None]
-    ) -> list[OptionSpec]:
+    ) -> list[Unanswered[OptionSpec]]:
         """Tell `answered` the contract of each of `specs`, None when it is not listed; returns what has no answer."""
         return await self._ask(specs, self._lookup.options, answered)
 
     async def underlyings(
         self, underlyings: Sequence[Underlying], answered: Callable[[Underlying, Underlying | None], None]
-    ) -> list[Underlying]:
+    ) -> list[Unanswered[Underlying]]:
         """Tell `answered` each underlying with its conid, None when IB does not know it; returns what has no answer."""
         return await self._ask(underlyings, self._lookup.underlyings, answered)
 
@@ -78,8 +87,9 @@ class Qualifier(NullWatcher):
         questions: Sequence[Question],
         lookup: Callable[[Sequence[Question], float], Awaitable[list[Answer | RequestError]]],
         answered: Callable[[Question, Answer | None], None],
-    ) -> list[Question]:
-        unanswered: list[Question] = []
+    ) -> list[Unanswered[Question]]:
+        unanswered: list[Unanswered[Question]] = []
+        said: dict[Question, RequestError] = {}
         discovery = self._settings.discovery
 
         async def settle(bulk: Sequence[Question]) -> None:
@@ -93,7 +103,7 @@ class Qualifier(NullWatcher):
                         if again:
                             raise TryAgain
             except RetryError:
-                unanswered.extend(again)
+                unanswered.extend(Unanswered(question, said.get(question)) for question in again)
 
         async def ask(bulk: Sequence[Question]) -> Sequence[Question]:
             """What of `bulk` has to be asked again."""
@@ -114,7 +124,11 @@ class Qualifier(NullWatcher):
                     answered(question, None)
                 else:
                     log.warning("question_refused", code=answer.code, message=answer.message, question=str(question))
-                    (unanswered if answer.code == UNSETTLED else again).append(question)
+                    said[question] = answer
+                    if answer.code == UNSETTLED:
+                        unanswered.append(Unanswered(question, answer))
+                    else:
+                        again.append(question)
             return again
 
         bulks = (questions[start : start + self._bulk] for start in range(0, len(questions), self._bulk))

@@ -1,17 +1,24 @@
-"""Which contracts of a chain are frozen: standard expiries and strikes near the money. Pure."""
+"""Which contracts of a chain are frozen: standard expiries and strikes near the money. Pure.
+
+An expiry is always that of the OCC symbol. Before a contract is qualified only its last trade date is known, and
+options that are settled at the open trade last in the session before: SPX on the Thursday before the third Friday.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from itertools import groupby
 
-from ingest.calendar.sessions import session_on
-from ingest.contracts import ChainParameters, OptionContract, OptionSpec
+from ingest.calendar.sessions import next_session, previous_session, session_on
+from ingest.contracts import ChainParameters, OptionContract, OptionSpec, Underlying
 from ingest.settings import FilterSettings
 
 FRIDAY = 4
 QUARTER_ENDS = (3, 6, 9, 12)
 # Monthly series expired on the Saturday after the third Friday until February 2015.
 LAST_SATURDAY_EXPIRY = date(2015, 1, 31)
+# Options on these are settled on the Wednesday 30 days before the next month's third Friday (Cboe, VIX options,
+# contract specifications). All other families with standard options, indexes too, have the third Friday.
+THIRTY_DAYS_BEFORE = frozenset({"VIX"})
 
 
 def third_friday(year: int, month: int) -> date:
@@ -20,15 +27,29 @@ def third_friday(year: int, month: int) -> date:
     return first + timedelta(days=(FRIDAY - first.weekday()) % 7 + 14)
 
 
-def is_monthly(expiry: date) -> bool:
+def is_monthly(expiry: date, underlying: str = "") -> bool:
     """Whether `expiry` is a standard monthly one: the third Friday, or the Thursday before when that is a holiday.
 
-    Series up to January 2015 carry the Saturday after it; their last trade date counts as well as the Saturday.
+    Series up to January 2015 carry the Saturday after it; their last trade date counts as well as the Saturday. Options
+    on VIX have a calendar of their own.
     """
+    if underlying in THIRTY_DAYS_BEFORE:
+        return expiry == thirty_days_before(expiry.year, expiry.month)
     friday = third_friday(expiry.year, expiry.month)
     if expiry == friday + timedelta(days=1):
         return expiry <= LAST_SATURDAY_EXPIRY
     return expiry == (friday if session_on(friday) else friday - timedelta(days=1))
+
+
+def thirty_days_before(year: int, month: int) -> date:
+    """The monthly expiry of VIX: 30 days before the next month's third Friday, or before the session before that one.
+
+    Where that day is a holiday too it is the session before.
+    """
+    friday = third_friday(year + month // 12, month % 12 + 1)
+    last = friday if session_on(friday) else previous_session(friday).trade_date
+    day = last - timedelta(days=30)
+    return day if session_on(day) else previous_session(day).trade_date
 
 
 def is_quarterly(expiry: date) -> bool:
@@ -51,15 +72,39 @@ def months_after(day: date, months: int) -> date:
     return min(date(year, month, 1) + timedelta(days=day.day - 1), first_of_next - timedelta(days=1))
 
 
-def wants_expiry(expiry: date, trade_date: date, filters: FilterSettings) -> bool:
-    """Whether contracts of `expiry` are recorded on `trade_date`."""
+def wants_expiry(expiry: date, trade_date: date, filters: FilterSettings, underlying: str = "") -> bool:
+    """Whether contracts of `expiry` are recorded on `trade_date`; `underlying` tells whose calendar it is."""
     if expiry < trade_date:
         return False
     if filters.expiry_months_ahead and expiry > months_after(trade_date, filters.expiry_months_ahead):
         return False
     kinds = filters.expiry_types
     return (
-        "all" in kinds or ("monthly" in kinds and is_monthly(expiry)) or ("quarterly" in kinds and is_quarterly(expiry))
+        "all" in kinds
+        or ("monthly" in kinds and is_monthly(expiry, underlying))
+        or ("quarterly" in kinds and is_quarterly(expiry))
+    )
+
+
+def may_be_wanted(last_trade_date: date, underlying: Underlying, trade_date: date, filters: FilterSettings) -> bool:
+    """Whether contracts that trade last on a date may have an expiry that is recorded.
+
+    Of indexes that can be the session after it; which classes are settled at the open IB does not say.
+    """
+    if last_trade_date < trade_date:
+        return False
+    expiries = [last_trade_date]
+    if underlying.sec_type == "IND":
+        expiries.append(next_session(last_trade_date).trade_date)
+    return any(wants_expiry(expiry, trade_date, filters, underlying.symbol) for expiry in expiries)
+
+
+def wants(contract: OptionContract, trade_date: date, reference_price: float, filters: FilterSettings) -> bool:
+    """Whether a listed contract is recorded on `trade_date`: it still trades, and is inside the filters."""
+    return (
+        contract.last_trade_date >= trade_date
+        and wants_expiry(contract.expiry, trade_date, filters, contract.underlying)
+        and wants_strike(contract.strike, reference_price, filters)
     )
 
 
@@ -69,23 +114,26 @@ def wants_strike(strike: float, reference_price: float, filters: FilterSettings)
 
 
 def candidates(
-    underlying: str,
+    underlying: Underlying,
     chain: Iterable[ChainParameters],
     trade_date: date,
     reference_price: float,
     filters: FilterSettings,
 ) -> Iterator[OptionSpec]:
-    """All combinations of wanted expiries, strikes and rights that the chain's classes on SMART may list."""
+    """All combinations that the chain's classes on SMART may list and that may be wanted.
+
+    By their last trade dates: whether the expiry is wanted is known of a listed contract only (`wants`).
+    """
     for parameters in chain:
         if parameters.exchange != "SMART":
             continue
         strikes = sorted(s for s in parameters.strikes if wants_strike(s, reference_price, filters))
         for expiration in sorted(parameters.expirations):
-            if wants_expiry(expiration, trade_date, filters):
+            if may_be_wanted(expiration, underlying, trade_date, filters):
                 for strike in strikes:
                     for right in ("C", "P"):
                         yield OptionSpec(
-                            underlying,
+                            underlying.symbol,
                             parameters.trading_class,
                             expiration,
                             right,

@@ -116,7 +116,7 @@ async def enrich(
         return run
     # What has expired since is not listed any more: IB could only answer that it does not exist.
     today = now.astimezone(NEW_YORK).date()
-    asked = [contract for contract in missing if contract.expiry >= today]
+    asked = [contract for contract in missing if contract.last_trade_date >= today]
     run = context.begin("enrichment", now)
     run.claim(lake)
     run.watch(session)
@@ -181,7 +181,7 @@ def last_resort(context: StepContext, clock: Clock) -> Run | None:
 
 
 def _why_never(contract: OptionContract, day: date) -> str:
-    if contract.expiry < next_session(day).trade_date:
+    if contract.last_trade_date < next_session(day).trade_date:
         return "it had expired before the open interest was published"
     return "the snapshots of the next session showed none"
 

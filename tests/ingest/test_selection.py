@@ -2,6 +2,7 @@
 
 import calendar
 from collections import Counter
+from dataclasses import replace
 from datetime import date, timedelta
 from itertools import pairwise
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.calendar.sessions import session_on
-from ingest.contracts import ChainParameters, OptionContract
+from ingest.contracts import ChainParameters, OptionContract, Underlying
 from ingest.discovery.selection import (
     candidates,
     capture_order,
@@ -17,6 +18,7 @@ from ingest.discovery.selection import (
     is_quarterly,
     months_after,
     third_friday,
+    wants,
     wants_expiry,
 )
 from ingest.settings import FilterSettings
@@ -50,6 +52,67 @@ def test_listed_expiries_of_real_chains_are_told_apart() -> None:
     assert not is_quarterly(date(2024, 3, 29))
 
 
+def test_the_wednesdays_of_vix_are_its_monthly_expiries() -> None:
+    # Expiration dates of VIX options as Cboe published them.
+    published = [date(2024, 1, 17), date(2024, 2, 14), date(2024, 3, 20), date(2024, 4, 17), date(2024, 5, 22)]
+    assert all(is_monthly(day, "VIX") and not is_monthly(day) for day in published)
+    # The third Friday of April 2014 and of April 2025 was Good Friday: 30 days before the Thursday is a Tuesday.
+    assert is_monthly(date(2014, 3, 18), "VIX")
+    assert is_monthly(date(2025, 3, 18), "VIX")
+    assert not is_monthly(date(2025, 3, 19), "VIX")
+    assert not is_monthly(third_friday(2024, 5), "VIX")
+
+
+@given(st.integers(1995, 2030), st.integers(1, 12))
+def test_vix_has_one_monthly_expiry_a_month_and_it_is_a_session(year: int, month: int) -> None:
+    days = [date(year, month, day + 1) for day in range(calendar.monthrange(year, month)[1])]
+    (monthly,) = [day for day in days if is_monthly(day, "VIX")]
+    assert session_on(monthly) is not None
+
+
+SPX, SPXW = (
+    ChainParameters("SMART", name, "100", expirations, frozenset({6000.0}))
+    for name, expirations in (
+        # Last trade dates: AM-settled monthlies stop a day early; Good Friday of 2027 is on 26 March.
+        ("SPX", frozenset({date(2026, 11, 19), date(2026, 12, 17)})),
+        ("SPXW", frozenset({date(2026, 11, 18), date(2026, 11, 19), date(2026, 11, 20), date(2026, 12, 31)})),
+    )
+)
+
+
+def asked(underlying: Underlying, *chain: ChainParameters, day: date = date(2026, 11, 16)) -> set[tuple[str, date]]:
+    found = candidates(underlying, chain, day, 6000.0, FilterSettings())
+    return {(spec.trading_class, spec.last_trade_date) for spec in found}
+
+
+def test_options_on_an_index_may_expire_the_session_after_their_last_trade() -> None:
+    index = Underlying("SPX", sec_type="IND", exchange="CBOE")
+    assert asked(index, SPX) == {("SPX", date(2026, 11, 19)), ("SPX", date(2026, 12, 17))}
+    # Whether the Thursday's are of the Friday is known once they are qualified.
+    weekly = {("SPXW", date(2026, 11, 19)), ("SPXW", date(2026, 11, 20)), ("SPXW", date(2026, 12, 31))}
+    assert asked(index, SPXW) == weekly
+    # Nobody asks twice for a stock.
+    assert asked(Underlying("X"), SPXW) == weekly - {("SPXW", date(2026, 11, 19))}
+    assert asked(index, SPX, day=date(2026, 11, 20)) == {("SPX", date(2026, 12, 17))}
+
+
+def test_the_expiry_of_the_symbol_decides_about_what_is_listed() -> None:
+    thursday, friday = date(2026, 11, 19), date(2026, 11, 20)
+    morning = OptionContract(1, "SPX", "", "SPX", friday, thursday, "C", 6000.0, 100.0, "SMART")
+    evening = replace(morning, trading_class="SPXW", expiry=thursday)
+
+    def recorded(contract: OptionContract, day: date) -> bool:
+        return wants(contract, day, 6000.0, FilterSettings())
+
+    assert recorded(morning, date(2026, 11, 16))
+    assert not recorded(evening, date(2026, 11, 16))
+    assert recorded(morning, thursday)
+    assert not recorded(morning, friday), "it is settled at the open"
+    tuesday = replace(morning, underlying="VIX", expiry=date(2026, 11, 18), last_trade_date=date(2026, 11, 17))
+    assert recorded(tuesday, date(2026, 11, 16))
+    assert not recorded(replace(tuesday, expiry=date(2026, 11, 25)), date(2026, 11, 16))
+
+
 @given(DAYS, st.integers(0, 36))
 def test_months_ahead_keep_the_day_or_take_the_months_last(day: date, months: int) -> None:
     later = months_after(day, months)
@@ -69,7 +132,7 @@ def test_candidates_come_from_smart_alone_within_the_band() -> None:
     strikes = frozenset({69.99, 70.0, 100.0, 130.0, 130.01})
     expiries = frozenset({third_friday(2016, 3), date(2016, 3, 4)})
     chain = [ChainParameters(exchange, "X", "100", expiries, strikes) for exchange in ("SMART", "CBOE")]
-    found = list(candidates("X", chain, date(2016, 1, 4), 100.0, FilterSettings()))
+    found = list(candidates(Underlying("X"), chain, date(2016, 1, 4), 100.0, FilterSettings()))
     assert {spec.strike for spec in found} == {70.0, 100.0, 130.0}
     assert len(found) == 6
     assert {spec.last_trade_date for spec in found} == {third_friday(2016, 3)}

@@ -159,7 +159,7 @@ def simulated_counts(universe: Sequence[Underlying], session: Session, filters: 
         for underlying in world.underlyings(now):
             price = world.previous_close(underlying, now)
             for series in world.series(underlying, now):
-                if wants_expiry(series.expiry, day, filters):
+                if wants_expiry(series.expiry, day, filters, underlying.symbol):
                     for option in series.options():
                         if price is None or wants_strike(option.strike, price, filters):
                             yield series.expiry, option.strike, price
