@@ -9,15 +9,19 @@ from pathlib import Path
 import duckdb
 import structlog
 
+from ingest.calendar.sessions import next_session
 from ingest.runs import new_ingest_id
+from lake.catalog.as_of import changed, changes_of
 from lake.catalog.connection import write_catalog
 from lake.code_version import code_version
 from lake.errors import LakeError
-from lake.reads import reader
+from lake.reads import Reader, reader
 from lake.store import Lake
 from lake.vocabulary import PublicationStatus
 
 log = structlog.get_logger(__name__)
+
+METRICS = "quality/daily_metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,36 @@ def publish(
     lake.append("ops/published", rows, run_id, 1)
     _refresh_catalog(lake)
     return Publication(tuple(sorted(verdicts)), status, detail)
+
+
+def dates_to_judge_again(lake: Lake, dates: Sequence[date]) -> list[date]:
+    """Published sessions whose metrics were made without open interest of the session before that is there now.
+
+    Looked at are the sessions after `dates`: the plausibility of their open interest is that of a change. One that is
+    among `dates`, or whose quotes are gone, is none of them.
+    """
+    following = {next_session(day).trade_date: day for day in dates}
+    with reader(lake) as reads:
+        found = [day for day in sorted(following.keys() - set(dates)) if _has_more(lake, reads, day, following[day])]
+        gone = set(reads.retired(found))
+    return [day for day in found if day not in gone]
+
+
+def _has_more(lake: Lake, reads: Reader, day: date, before: date) -> bool:
+    """Whether there is more open interest of the session `before` than the metrics of a published `day` knew."""
+    rows = reads.rows("ops/published", f"trade_date = date '{day}' order by published_at, run_id", "versions")
+    named = [row["versions"] for row in rows if METRICS in row["versions"]]
+    if not named:
+        return False
+    # A restatement names the versions of its own time, and judges nothing: the build before it did.
+    changes, stands = changes_of(lake, METRICS), named[-1][METRICS]
+    judged = next(versions for versions in named if not changed(changes, day, versions[METRICS], stands))
+    known = judged.get("raw/open_interest")
+    try:
+        return reads.settled_count(before) > (0 if known is None else reads.settled_count(before, known))
+    except duckdb.Error:
+        # That version is gone: judging once more is right in any case.
+        return True
 
 
 def _refresh_catalog(lake: Lake) -> None:

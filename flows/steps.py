@@ -16,7 +16,7 @@ import structlog
 from flows.active_steps import active_step
 from flows.clock_evidence import require_publishable
 from flows.models import BuildPaths, BuildResult, DbtProject, clock_variables
-from flows.publication import BuildOutcome, Publication, publish
+from flows.publication import BuildOutcome, Publication, dates_to_judge_again, publish
 from ingest.broker import BrokerSession
 from ingest.calendar.clock import Clock, MarketClock
 from ingest.calendar.sessions import NEW_YORK, Session, Slot, next_session, previous_session, session_on
@@ -260,11 +260,16 @@ async def rollup(
 ) -> Rollup:
     """Build and test the models of `dates`, then publish these dates and those that were restated.
 
+    A published session after one of them whose open interest has come since is built as well: its plausibility is
+    judged again.
     A date whose quotes are gone is left as it is, with the verdict that it has. Raises RawRetired when that is so of
     each of `dates`, ClockRefused when `as_of` cannot be right; nothing is written then.
     """
     require_publishable(lake, dates, as_of)
     require_raw(lake, dates)
+    if again := dates_to_judge_again(lake, dates):
+        log.info("judged_again", dates=[str(day) for day in again], reason="open interest of the session before came")
+        dates = [*dates, *again]
     stage_seeds(context, lake, dates)
     build = await asyncio.to_thread(
         context.project.build,

@@ -260,6 +260,18 @@ class Reader:
         )
         return {row["conid"]: (row["underlying"], row["open_interest"]) for row in found}
 
+    def settled_count(self, trade_date: date, version: int | None = None) -> int:
+        """How many observations describe the session itself, now or at a version of ``raw/open_interest``."""
+        table = "raw/open_interest"
+        if self._lake.version(table) is None:
+            return 0
+        at = "" if version is None else f", version = {version}"
+        found = self._connection.execute(
+            f"select count(*) from delta_scan('{self._lake.uri(table)}'{at}) "
+            f"where trade_date = date '{trade_date}' and oi_asof_date = trade_date and not snapshot_error"
+        ).fetchone()
+        return int(found[0]) if found else 0
+
 
 @contextmanager
 def reader(lake: Lake) -> Iterator[Reader]:

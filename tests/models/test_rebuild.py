@@ -117,6 +117,44 @@ def test_a_date_past_retention_is_still_restated_from_its_daily_rows(retired: Re
     assert {name for name in LEFT if lake.files(name, OLD) != files[name]} == {"clean/daily_adjusted"}
 
 
+def test_late_open_interest_has_the_next_session_judged_again(
+    small_lake: Callable[[str], SmallLake],
+) -> None:
+    lake = small_lake("late_interest")
+    lake.reference(universe=["AAPL"])
+    terms = [contract(1, 640.0), contract(2, 645.0)]
+    for trade_date in (MIDDLE, NEW):
+        day = lake.day(trade_date)
+        day.open(*terms)
+        day.write("raw/option_quotes", [day.close_quote(row, volume=5) for row in terms])
+    lake.day(NEW).write("raw/open_interest", [lake.day(NEW).open_interest(row, 100) for row in terms])
+    settings = load(
+        lake={"root": lake.lake.root},
+        state={"dir": lake.folder / "state"},
+        universe={"file": lake.seeds / "universe.csv"},
+        reference={"corporate_actions": lake.seeds / "corporate_actions.csv"},
+    )
+    days = FailedDays(lake, settings, {})
+
+    def plausibility() -> tuple[float, str]:
+        found = f"quality.daily_metrics where trade_date = '{NEW}' and metric = 'oi_plausibility'"
+        ((value, detail),) = lake.rows(f"select value, detail from {found}")
+        return value, detail
+
+    days.roll_up(MIDDLE, hours=100)
+    days.roll_up(NEW, hours=101)
+    assert plausibility() == (0.0, "0 contracts compared")
+    # One of the two changes exceeds the volume.
+    observed = [lake.day(MIDDLE).open_interest(row, value) for row, value in zip(terms, (98, 2), strict=True)]
+    lake.day(MIDDLE).write("raw/open_interest", observed)
+    again = days.roll_up(MIDDLE, hours=102)
+    assert again.publication.dates == (MIDDLE, NEW)
+    assert plausibility() == (0.5, "2 contracts compared")
+    # Judged once: nothing has come since.
+    assert days.roll_up(MIDDLE, hours=103).publication.dates == (MIDDLE,)
+    assert [len(days.verdicts(day)) for day in (MIDDLE, NEW)] == [3, 2]
+
+
 # Two sessions past retention, of which the first had bad coverage and the second nothing at all; one that is recent.
 BAD, EMPTY, LATE = date(2014, 3, 6), date(2014, 3, 7), date(2014, 6, 6)
 PUBLISHED_AT = datetime(2014, 6, 6, 22, tzinfo=UTC)
