@@ -88,13 +88,12 @@ class Qualifier(NullWatcher):
         lookup: Callable[[Sequence[Question], float], Awaitable[list[Answer | RequestError]]],
         answered: Callable[[Question, Answer | None], None],
     ) -> list[Unanswered[Question]]:
-        unanswered: list[Unanswered[Question]] = []
-        said: dict[Question, RequestError] = {}
+        unanswered: dict[Question, RequestError | None] = {}
         discovery = self._settings.discovery
 
         async def settle(bulk: Sequence[Question]) -> None:
             again = bulk
-            try:
+            with suppress(RetryError):
                 async for attempt in AsyncRetrying(
                     stop=stop_after_attempt(1 + discovery.retries), wait=wait_exponential(max=LONGEST_WAIT_S)
                 ):
@@ -102,8 +101,6 @@ class Qualifier(NullWatcher):
                         again = await ask(again)
                         if again:
                             raise TryAgain
-            except RetryError:
-                unanswered.extend(Unanswered(question, said.get(question)) for question in again)
 
         async def ask(bulk: Sequence[Question]) -> Sequence[Question]:
             """What of `bulk` has to be asked again."""
@@ -114,23 +111,22 @@ class Qualifier(NullWatcher):
                 except (TimeoutError, BrokerUnreachable) as failure:
                     reason = str(failure) or f"no answer within {discovery.answer_timeout_s:g} s"
                     log.warning("questions_unanswered", questions=len(bulk), reason=reason)
+                    # What IB said of one before stays its reason.
+                    unanswered.update({question: unanswered.get(question) for question in bulk})
                     return bulk
             self._pace.recover()
             again: list[Question] = []
             for question, answer in zip(bulk, answers, strict=True):
-                if not isinstance(answer, RequestError):
-                    answered(question, answer)
-                elif answer.code == NOT_LISTED:
-                    answered(question, None)
-                else:
+                if isinstance(answer, RequestError) and answer.code != NOT_LISTED:
                     log.warning("question_refused", code=answer.code, message=answer.message, question=str(question))
-                    said[question] = answer
-                    if answer.code == UNSETTLED:
-                        unanswered.append(Unanswered(question, answer))
-                    else:
+                    unanswered[question] = answer
+                    if answer.code != UNSETTLED:
                         again.append(question)
+                else:
+                    unanswered.pop(question, None)
+                    answered(question, None if isinstance(answer, RequestError) else answer)
             return again
 
         bulks = (questions[start : start + self._bulk] for start in range(0, len(questions), self._bulk))
         await each(bulks, settle, self._at_once)
-        return unanswered
+        return [Unanswered(question, error) for question, error in unanswered.items()]

@@ -109,14 +109,13 @@ async def enrich(
         if not reads.frozen_conids(day):
             raise UsageError(f"no contracts of {day} are in the lake: there is nothing to fill")
         known = _known(reads, context)
-    missing = known.missing
-    if missing and now >= superseded_at(day, settings):
+    if known.missing and now >= superseded_at(day, settings):
         run = last_resort(context, session.clock)
         assert run is not None, "something is missing, and it is late enough"
         return run
     # What has expired since is not listed any more: IB could only answer that it does not exist.
     today = now.astimezone(NEW_YORK).date()
-    asked = [contract for contract in missing if contract.last_trade_date >= today]
+    asked = [contract for contract in known.missing if contract.last_trade_date >= today]
     run = context.begin("enrichment", now)
     run.claim(lake)
     run.watch(session)
@@ -135,7 +134,7 @@ async def enrich(
     account(run, outcomes, None, session)
     run.failed = sum(_interest(outcome) is None for outcome in outcomes)
     run.captured = run.asked - run.failed
-    writer.conclude(session.clock, len(asked), len(missing) - len(asked))
+    writer.conclude(session.clock, len(asked), len(known.missing) - len(asked))
     if lost:
         raise BrokerUnreachable(f"the connection to {session.address} was lost: run the same command again")
     return run

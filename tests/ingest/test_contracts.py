@@ -1,5 +1,6 @@
 """What a contract must be before it is recorded."""
 
+import re
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from ingest.broker import RequestError
 from ingest.broker.library import Option
 from ingest.broker.lookup import _option
-from ingest.contracts import OptionContract, OptionSpec, listed
+from ingest.contracts import ChainParameters, OptionContract, OptionSpec, listed
 
 DAY = date(2014, 7, 18)
 SPEC = OptionSpec("AAPL", "AAPL", DAY, "C", 645.0, "100")
@@ -57,6 +58,29 @@ def test_a_contract_whose_terms_cannot_be_right_is_refused_by_itself_and_says_wh
     assert isinstance(refused, RequestError)
     assert "in words that make none" in refused.message
     assert len(refused.message) < 500
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"multiplier": "abc"}, "a multiplier of 'abc'"),
+        ({"multiplier": ""}, "a multiplier of ''"),
+        ({"multiplier": "0"}, "a multiplier of '0'"),
+        ({"multiplier": "1e400"}, "a multiplier of '1e400'"),
+        ({"expirations": ["20140718", "2014JUL"]}, "an expiry of '2014JUL'"),
+        ({"expirations": [""]}, "an expiry of ''"),
+        ({"strikes": [645.0, -5.0]}, "a strike of -5.0"),
+        ({"strikes": [float("nan")]}, "a strike of nan"),
+        ({"strikes": [1.7976931348623157e308]}, "a strike of 1.79"),
+    ],
+    ids=str,
+)
+def test_a_chain_whose_terms_cannot_be_right_is_refused_and_says_why(changes: dict[str, Any], reason: str) -> None:
+    terms: dict[str, Any] = {"multiplier": "100", "expirations": ["20140718"], "strikes": [645.0]}
+    sound = ChainParameters.described("SMART", "AAPL", **terms)
+    assert sound == ChainParameters("SMART", "AAPL", "100", frozenset({DAY}), frozenset({645.0}))
+    with pytest.raises(ValueError, match=f"class 'AAPL' on 'SMART' has {re.escape(reason)}"):
+        ChainParameters.described("SMART", "AAPL", **terms | changes)
 
 
 def test_the_message_of_an_error_is_bounded() -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from ingest.broker import BrokerSession
+from ingest.broker import BrokerSession, lookup
 from ingest.calendar.clock import HostClock
 from ingest.calendar.sessions import Session, next_session, session_on
 from ingest.capture.snapshot import capture_slot
 from ingest.context import StepContext
-from ingest.contracts import Underlying
+from ingest.contracts import ChainParameters, OptionSpec, Underlying
 from ingest.discovery.discover import Discovered, Mode, discover, reuse_last_frozen
 from ingest.runs import Run
 from ingest.settings import Settings, load
@@ -287,6 +287,60 @@ async def test_a_service_that_knows_no_contract_at_all_is_not_believed(here: Pla
     await here.clear()
     assert (await here.discover()).status == "ok"
     assert here.frozen() == here.listed()
+
+
+# -- answers in words that make none -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("symbol", ["", "AAPL NOV 20 '26 77 Call"], ids=["empty", "words"])
+async def test_one_contract_that_is_described_badly_is_named_and_costs_no_other(
+    here: Place, monkeypatch: pytest.MonkeyPatch, symbol: str
+) -> None:
+    bad = min(here.listed(symbol="MSFT"))
+    monkeypatch.setattr(lookup, "_option", described_badly(bad, symbol))
+    run = await here.discover()
+    assert here.frozen() == here.listed() - {bad}
+    assert (run.status, run.failed) == ("partial", 1)
+    (error,) = here.rows("ops/errors", "error_type = 'malformed_answer'")
+    assert error["conid"] == bad
+    assert f"IB describes contract {bad} in words that make none" in error["message"]
+    # It is neither taken for unlisted nor remembered: once it is described well it joins.
+    monkeypatch.undo()
+    await here.discover(mode="refresh")
+    assert here.frozen() == here.listed()
+
+
+def described_badly(conid: int, symbol: str) -> Callable[..., Any]:
+    read = lookup._option
+
+    def answer(spec: OptionSpec, contract: Any) -> Any:
+        if contract.conId == conid:
+            contract.localSymbol = symbol
+        return read(spec, contract)
+
+    return answer
+
+
+async def test_one_chain_that_is_described_badly_is_named_and_its_last_set_used_again(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await here.discover()
+    of_msft = {row["conid"] for row in here.rows("raw/contracts", "underlying = 'MSFT'")}
+    expired = {row["conid"] for row in here.rows("raw/contracts") if row["expiry"] == DAY.trade_date}
+    await here.session.step_clock(NEXT.at(time(9, 25)))
+    described = ChainParameters.described
+
+    def badly(exchange: str, trading_class: str, multiplier: str, *unions: Any) -> ChainParameters:
+        return described(exchange, trading_class, "abc" if trading_class == "MSFT" else multiplier, *unions)
+
+    monkeypatch.setattr(ChainParameters, "described", badly)
+    run = await here.discover(NEXT)
+    assert (run.status, run.failed) == ("partial", 1)
+    (error,) = here.rows("ops/errors", "error_type = 'malformed_answer'")
+    assert "class 'MSFT' on 'SMART' has a multiplier of 'abc'" in error["message"]
+    again = {row["conid"]: row for row in here.rows("raw/contracts", f"trade_date = date '{NEXT.trade_date}'")}
+    assert {conid for conid, row in again.items() if row["discovered_on"] < NEXT.trade_date} == of_msft - expired
+    assert again.keys() >= here.listed(NEXT, symbol="AAPL") | here.listed(NEXT, symbol="NVDA")
 
 
 # -- when there is no new set ------------------------------------------------------------------------------------------
