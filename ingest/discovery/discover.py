@@ -355,7 +355,7 @@ class _Discovery:
             if error is None:
                 self._run.error("no_answer", f"{combinations} were left without an answer", now)
             else:
-                self._run.error("refused", f"{combinations} were refused: {error.message}", now, error.code or None)
+                self._run.error("ib_error", f"{combinations} were refused: {error.message}", now, error.code or None)
         if errors:
             log.warning("combinations_unanswered", symbol=symbol, unanswered=len(errors), asked=asked)
 
