@@ -158,7 +158,7 @@ def test_a_planned_short_day_and_its_neighbours_run_whole_against_a_gateway_of_i
     assert counts["midday-refresh", "ok"] == counts["close-snapshot", "ok"] == counts["daily-report", "ok"] == 2
     assert counts["maintain", "ok"] == counts["weekly-report", "ok"] == 1
     assert not [run for run in report["results"] if run["outcome"] == "failed"]
-    # Each session's first morning fills it, and the later ones find nothing to do.
+    # Each session's next morning fills it.
     filled = [(run["new_york"], run["trade_date"]) for run in report["results"] if run["step"] == "enrichment"]
     assert ("2026-11-27 04:00", "2026-11-25") in filled
     assert ("2026-11-30 04:00", "2026-11-27") in filled
