@@ -247,6 +247,9 @@ def _vacuum_report(rows: Sequence[dict[str, Any]], did: str) -> Report:
     sentence = f"{did} {_sum(rows, 'files'):,} files, {megabytes(_sum(rows, 'size'))}"
     if lost:
         sentence += f"; {lost} versions that publications name were gone before: as-of queries refuse them"
+    for row in rows:
+        if row["link"]:
+            sentence += f"; {row['table']} is left alone, as {row['link']} is a link that leads out of the lake"
     return Report("vacuum", tuple(rows), sentence)
 
 

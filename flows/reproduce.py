@@ -20,9 +20,8 @@ from flows.steps import PipelineContext, stage_seeds
 from ingest.errors import UsageError
 from ingest.settings import StateSettings
 from lake.catalog.as_of import changed, changes_of
-from lake.catalog.connection import literal
 from lake.code_version import code_version, same_code
-from lake.duck import connect
+from lake.duck import connect, delta_scan
 from lake.errors import LakeError
 from lake.maintenance.retention import INTRADAY
 from lake.reads import reader
@@ -233,7 +232,7 @@ def _compare(
 ) -> Comparison:
     sides = {
         "published": f"from {_scan(lake, name, published)} where {_on(day)}",
-        "rebuilt": f"from delta_scan({literal(scratch.uri(name))}) where {_on(day)}",
+        "rebuilt": f"from {delta_scan(scratch.uri(name))} where {_on(day)}",
     }
     try:
         columns = {side: [row[0] for row in connection.execute(f"describe {sides[side]}").fetchall()] for side in sides}
@@ -280,7 +279,7 @@ def _examples(
 
 
 def _scan(lake: Lake, name: str, delta_version: int) -> str:
-    return f"delta_scan({literal(lake.uri(name))}, version = {delta_version})"
+    return delta_scan(lake.uri(name), delta_version)
 
 
 def _on(day: date) -> str:

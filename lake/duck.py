@@ -43,6 +43,16 @@ def open_root(connection: duckdb.DuckDBPyConnection, root: str) -> None:
     connection.execute(f"CREATE OR REPLACE SECRET lake (TYPE s3, PROVIDER config, {listed})", options)
 
 
+def literal(value: object) -> str:
+    """`value` as a string of SQL."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def delta_scan(uri: str, version: int | None = None) -> str:
+    """The Delta table at `uri` as a relation of SQL: its latest version, or `version`."""
+    return f"delta_scan({literal(uri)})" if version is None else f"delta_scan({literal(uri)}, version = {version})"
+
+
 def _load(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     connection.execute("SET autoinstall_known_extensions = false")
     if path := extension(name):

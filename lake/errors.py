@@ -13,6 +13,14 @@ class LakeMissing(LakeError):
     """There is no lake at the given root."""
 
 
+class UnusableRoot(LakeError):
+    """The given root is none that a lake can be kept at."""
+
+
+class Damaged(LakeError):
+    """Files of the lake are missing, were cut short, or cannot be written."""
+
+
 class ObjectStoreError(LakeError):
     """The object store cannot be reached, or does not let us do what we need."""
 

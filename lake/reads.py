@@ -1,15 +1,22 @@
 """What capture asks of the lake: the frozen set, and what a slot still lacks. Read through DuckDB, as analysts do."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import duckdb
+import structlog
 
-from lake.duck import connect
+from lake import storage
+from lake.duck import connect, delta_scan
+from lake.errors import Damaged
 from lake.sentinels import AMOUNT, UNSET
 from lake.store import Lake
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 # A good quote is error-free, arrived in its window, can be bought, and is not crossed; a bid is not needed when a tick
 # has said that there is none. The macro `is_good_quote` states the rule of rows whose sentinels are nulled; this is the
@@ -32,6 +39,14 @@ KNOWN_INTEREST = f"open_interest >= 0 and open_interest < {UNSET}"
 NO_SUCH_CONTRACT = 200
 
 
+NOTHING_KNOWN = """
+    create or replace temp table known_contracts (
+        underlying varchar, trading_class varchar, last_trade_date date, "right" varchar, strike double,
+        multiplier double, exchange varchar, conid bigint, symbol varchar, expiry date
+    )
+"""
+
+
 class InterestBefore(NamedTuple):
     """A contract's open interest before a session, and its volume in it; `whole` when that was seen after the close."""
 
@@ -45,17 +60,37 @@ class Reader:
 
     def __init__(self, lake: Lake, connection: duckdb.DuckDBPyConnection) -> None:
         self._lake, self._connection = lake, connection
+        # What `spared` found damaged.
+        self.damage: list[str] = []
+
+    @property
+    def lake(self) -> Lake:
+        """The lake that is read."""
+        return self._lake
 
     def rows(self, table: str, where: str = "true", columns: str = "*", **values: Any) -> list[dict[str, Any]]:
         """Rows of a table as dictionaries; `where` may name `values` as ``$name``. Empty when the table is missing."""
         if self._lake.version(table) is None:
             return []
-        cursor = self._connection.execute(
-            f"select {columns} from delta_scan('{self._lake.uri(table)}') where {where}",
-            values,
-        )
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        with storage.explained(self._lake.root):
+            cursor = self._connection.execute(
+                f"select {columns} from {delta_scan(self._lake.uri(table))} where {where}",
+                values,
+            )
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def spared(self, read: Callable[[], T], without: T) -> T:
+        """What `read` returns; `without` where files of the lake are damaged, of which `damage` then tells.
+
+        For what is good to know of earlier slots and days: what is shown now cannot be captured later.
+        """
+        try:
+            return read()
+        except (duckdb.Error, Damaged) as error:
+            self.damage.append(storage.plain(error))
+            log.error("history_unreadable", root=self._lake.root, error=self.damage[-1])
+            return without
 
     def contracts(self, trade_date: date) -> list[dict[str, Any]]:
         """The frozen set of a date, in the columns of ``raw/contracts``; one row per conid."""
@@ -161,10 +196,13 @@ class Reader:
     def remember_contracts(self, trade_date: date, contract_days: int, first_lookup: date) -> None:
         """Hold what is known of listings for `known_contracts`, in memory: the latest word on each combination.
 
+        Nothing is known where files of the lake are damaged: then IB is asked.
+
         Known are the contracts frozen in the last `contract_days` days, and the answers of ``ops/contract_lookups``
         since the session `first_lookup`. What IB has since called unknown when it was captured is not known any more.
         """
         terms = 'underlying, trading_class, last_trade_date, "right", strike, multiplier, exchange'
+        self._connection.execute(NOTHING_KNOWN)
         words = " union all ".join(
             [
                 self._words(
@@ -173,8 +211,7 @@ class Reader:
                 self._words("ops/contract_lookups", terms, "asked_at", first_lookup, trade_date),
             ]
         )
-        self._connection.execute(
-            f"""
+        remember = f"""
             create or replace temp table known_contracts as
             with words as ({words}),
             latest as (
@@ -183,7 +220,7 @@ class Reader:
             ),
             disowned as (
                 select conid, max(observed_at) as observed_at
-                from delta_scan('{self._lake.uri("ops/errors")}')
+                from {delta_scan(self._lake.uri("ops/errors"))}
                 where trade_date >= date '{trade_date}' - {contract_days} and trade_date <= date '{trade_date}'
                     and code = {NO_SUCH_CONTRACT} and conid is not null
                 group by conid
@@ -192,7 +229,7 @@ class Reader:
             from latest left join disowned on latest.word.conid = disowned.conid
             where disowned.observed_at is null or disowned.observed_at < latest.told_at
             """
-        )
+        self.spared(lambda: self._connection.execute(remember), None)
 
     def known_contracts(self, underlying: str) -> list[dict[str, Any]]:
         """Combinations of an underlying that `remember_contracts` holds; `conid` is null for one that is not listed."""
@@ -202,7 +239,7 @@ class Reader:
 
     def _words(self, table: str, terms: str, told_at: str, first: date, last: date) -> str:
         return (
-            f"select {terms}, conid, symbol, expiry, {told_at} as told_at from delta_scan('{self._lake.uri(table)}') "
+            f"select {terms}, conid, symbol, expiry, {told_at} as told_at from {delta_scan(self._lake.uri(table))} "
             f"where trade_date >= date '{first}' and trade_date <= date '{last}'"
         )
 

@@ -3,7 +3,7 @@
 from datetime import date
 from pathlib import Path
 
-from lake.duck import connect
+from lake.duck import connect, delta_scan
 from lake.errors import LakeError
 from lake.store import Lake
 
@@ -17,10 +17,10 @@ REPLAY = """
         o.bid, o.ask, o.bid_size, o.ask_size, o.last,
         coalesce(o.volume, 0) as volume,
         o.open_interest
-    from delta_scan('{options}') as o
+    from {options} as o
     left join (
         select underlying, slot_30m, arg_max(coalesce(last, (bid + ask) / 2), asof_ts) as price
-        from delta_scan('{underlyings}')
+        from {underlyings}
         where trade_date = date '{day}' and view = 'intraday' and not snapshot_error
         group by underlying, slot_30m
     ) as u on u.underlying = o.underlying and u.slot_30m = o.slot_30m
@@ -37,7 +37,9 @@ def write_replay_day(lake: Lake, day: date, file: Path) -> int:
     Raises LakeError when the lake has no quotes of the day.
     """
     query = REPLAY.format(
-        options=lake.uri("raw/option_quotes"), underlyings=lake.uri("raw/underlying_quotes"), day=day.isoformat()
+        options=delta_scan(lake.uri("raw/option_quotes")),
+        underlyings=delta_scan(lake.uri("raw/underlying_quotes")),
+        day=day.isoformat(),
     )
     connection = connect(root=lake.root)
     try:

@@ -8,21 +8,27 @@ Only this module knows the difference. An object store is reached by the variabl
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import duckdb
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pyarrow import fs
 
-from lake.errors import LakeError, ObjectStoreError
+from lake.commits import damage, empty_commit
+from lake.errors import Damaged, LakeError, ObjectStoreError, UnusableRoot
 
 SCHEME = "s3://"
 # Letters that need no quoting in a URL, in a glob pattern or in SQL.
 OBJECT_STORE_ROOT = re.compile(r"s3://[a-z0-9][a-z0-9.-]+(/[\w=-][\w.=-]*)*/?", re.ASCII)
+# deltalake and DuckDB do not find their own files again below a folder with one of the first seven, or with control
+# characters, in its name (1.6.6, 1.5.5). The others are patterns to DuckDB, or templates to dbt.
+UNUSABLE = re.compile(r"[%#\\\[\]|^*?{}\"\x00-\x1f\x7f]")
+# User and password in an address.
+CREDENTIALS = re.compile(r"(?<=//)[^/\s]*@")
 # Two tries of five seconds: whoever waits at a terminal is told soon that a server is down.
 CONNECT_S, ANSWER_S, TRIES = 3, 5, 2
 # The writer is more patient: a batch of quotes cannot be captured again.
@@ -34,6 +40,12 @@ UNREACHABLE = re.compile(r"error sending request|Could not establish connection|
 BAD_CREDENTIALS = ("invalidaccesskeyid", "signaturedoesnotmatch", "expiredtoken", "invalidtoken")
 LOST_CHECKPOINT = "InvalidCheckpoint"
 FORBIDDEN = "lacked the necessary privileges"
+# As Linux and macOS number them: no space left, quota exceeded.
+FULL = re.compile(r"No space left|[Qq]uota exceeded|\(os error (28|122|69)\)")
+# What link() fails with where there are no hard links: a commit of deltalake is one.
+NO_LINKS = re.compile(r"Unable to rename file.*\(os error (1|38|45|95)\)", re.DOTALL)
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+BACKTRACE = re.compile(r"\n\s*(0: |stack backtrace|LINE \d+: ).*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,11 @@ class Access:
 def access() -> Access:
     """What the environment says. Raises ObjectStoreError when it holds no credentials or no usable endpoint."""
     endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", "").rstrip("/"))
+    if "@" in endpoint.netloc:
+        raise ObjectStoreError(
+            f"AWS_ENDPOINT_URL ({masked(endpoint.geturl())}) holds a user or a password, which no S3 server reads: "
+            "take it out; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are its place"
+        )
     if endpoint != urlsplit("") and (endpoint.scheme not in ("http", "https") or not endpoint.netloc or endpoint.path):
         raise ObjectStoreError("AWS_ENDPOINT_URL is no address: write it like https://storage.example.com:9000")
     key_id, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
@@ -83,15 +100,27 @@ def is_object_store(root: str) -> bool:
 
 
 def checked(root: str | Path) -> str:
-    """`root` as it is kept: as written, an object store's without a slash at its end. Raises LakeError."""
+    """`root` as it is kept: as written, an object store's without a slash at its end. Raises UnusableRoot."""
     text = str(root)
     if is_object_store(text):
         if not OBJECT_STORE_ROOT.fullmatch(text):
-            raise LakeError(f"{text} is no root of a lake: write s3://bucket/prefix, in letters, digits and . _ = -")
+            raise UnusableRoot(
+                f"{masked(text)} is no root of a lake: write s3://bucket/prefix, in letters, digits and . _ = -"
+            )
         return text.rstrip("/")
     if "://" in text:
-        raise LakeError(f"{text} is no root of a lake: give a folder, or s3://bucket/prefix")
+        raise UnusableRoot(f"{masked(text)} is no root of a lake: give a folder, or s3://bucket/prefix")
+    if found := UNUSABLE.search(text) or UNUSABLE.search(str(Path(text).absolute())):
+        raise UnusableRoot(
+            f"{text!r} is no root of a lake: a path with {found[0]!r} means something else to Delta, DuckDB or dbt; "
+            "choose a folder without it"
+        )
     return text
+
+
+def masked(text: str) -> str:
+    """`text` without the users and passwords of addresses in it."""
+    return CREDENTIALS.sub("***@", text)
 
 
 def absolute(root: str | Path) -> str:
@@ -118,6 +147,36 @@ def require_writable(root: str, name: str) -> None:
                 f"{folder} may not be written ({reason}): nothing that was committed is lost; make it writable, then "
                 "run the same command again"
             )
+
+
+def require_links(root: str) -> None:
+    """Raise Damaged when the file system that holds, or would hold, the folder `root` makes no hard links."""
+    if is_object_store(root):
+        return
+    folder = Path(root).absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    draft = folder / f".chainlake-{uuid4().hex}"
+    linked = draft.with_suffix(".link")
+    try:
+        draft.touch()
+        os.link(draft, linked)
+    except OSError as error:
+        if error.filename2 is None:
+            # The folder may not be written, which is another matter.
+            return
+        raise Damaged(_no_links(str(folder))) from None
+    finally:
+        for file in (linked, draft):
+            with suppress(OSError):
+                file.unlink()
+
+
+def _no_links(root: str) -> str:
+    return (
+        f"the file system of {root} makes no hard links, and each commit needs one: keep the lake on another, such as "
+        "ext4, xfs or APFS, or in an object store"
+    )
 
 
 # -- small objects -----------------------------------------------------------------------------------------------------
@@ -176,6 +235,14 @@ def table_names(root: str) -> list[str]:
         for table, log in zip(tables, logs, strict=True)
         if log.type == fs.FileType.Directory
     )
+
+
+def data_files(root: str, name: str) -> bool:
+    """Whether the folder of the table `name` holds Parquet files. Raises ObjectStoreError."""
+    with explained(root):
+        files, folder = filesystem(root)
+        found = files.get_file_info(fs.FileSelector(f"{folder}/{name}", recursive=True, allow_not_found=True))
+    return any(info.type == fs.FileType.File and info.extension == "parquet" for info in found)
 
 
 def filesystem(root: str) -> tuple[fs.FileSystem, str]:
@@ -249,21 +316,80 @@ def duckdb_secret(root: str) -> dict[str, str | bool]:
 
 @contextmanager
 def explained(root: str) -> Iterator[None]:
-    """What an object store refuses inside becomes one line with the next step: ObjectStoreError.
+    """What fails inside for want of room, of a file or of an object store becomes one line with the next step.
 
-    Its own texts run over many lines and can quote the signed request. Other errors pass as they are.
+    The texts of the libraries run over many lines and can quote the signed request. Raises Damaged or ObjectStoreError;
+    other errors pass as they are.
     """
     try:
         yield
-    except (OSError, DeltaError, duckdb.Error) as error:
-        if LOST_CHECKPOINT in str(error):
-            raise LakeError(
-                f"a checkpoint of a table in {root} is missing: once its hint, the file _delta_log/_last_checkpoint, "
-                "is deleted, the table is read from its commits, and `chainlake compact` writes a new one"
-            ) from None
-        if is_object_store(root) and (message := _explanation(root, str(error))):
-            raise ObjectStoreError(message) from None
+    except (CommitFailedError, TableNotFoundError):
         raise
+    except (OSError, DeltaError, duckdb.Error) as error:
+        text = str(error)
+        if is_object_store(root) and (message := _explanation(root, text)):
+            raise ObjectStoreError(message) from None
+        if message := _damage(root, text, native=not isinstance(error, OSError)):
+            raise Damaged(message) from None
+        raise
+
+
+def plain(error: BaseException) -> str:
+    """The message of an error of deltalake or DuckDB in one line, without its backtrace and colours."""
+    return " ".join(BACKTRACE.sub("", ESCAPES.sub("", str(error))).split()) or type(error).__name__
+
+
+def is_native(error: BaseException) -> bool:
+    """Whether `error` comes from deltalake or DuckDB; a panic of their Rust is one too."""
+    return isinstance(error, DeltaError | duckdb.Error) or type(error).__name__ == "PanicException"
+
+
+def _damage(root: str, text: str, *, native: bool) -> str | None:
+    if LOST_CHECKPOINT in text:
+        return (
+            f"a checkpoint of a table in {root} is missing: once its hint, the file _delta_log/_last_checkpoint, "
+            "is deleted, the table is read from its commits, and `chainlake compact` writes a new one"
+        )
+    if FULL.search(text):
+        return (
+            f"No space left on the file system of {root}: nothing that was committed is lost, and what was about to be "
+            "written is not in the lake; make room (`chainlake disk`, `retention` and `vacuum`), then run the same "
+            "command again"
+        )
+    if NO_LINKS.search(ESCAPES.sub("", text)):
+        return _no_links(root)
+    return log_damage(root) if native else None
+
+
+def require_whole_logs(root: str) -> None:
+    """Raise Damaged when a table on a disk has an empty commit, of which no engine says anything."""
+    if is_object_store(root):
+        return
+    for name in table_names(root):
+        if found := empty_commit(Path(root) / name):
+            raise Damaged(found)
+
+
+def log_damage(root: str, name: str | None = None) -> str | None:
+    """What is wrong with the log of table `name`, or of any under `root`, with the remedy; None: nothing."""
+    files, folder = filesystem(root)
+    with suppress(OSError, LakeError):
+        names = table_names(root) if name is None else [name]
+        return next(filter(None, (damage(files, f"{folder}/{each}") for each in names)), None)
+    return None
+
+
+def outside(root: str, name: str) -> str | None:
+    """The first file or folder of table `name` that a symbolic link leads out of a folder `root` by; None: none.
+
+    The root itself may be a link. An object store has none.
+    """
+    if is_object_store(root):
+        return None
+    real, table = Path(root).resolve(), Path(root) / name
+    inside = [table, *(Path(folder) / each for folder, folders, files in os.walk(table) for each in (*folders, *files))]
+    links = (path for path in inside if path == table or path.is_symlink())
+    return next((str(path) for path in links if not path.resolve().is_relative_to(real)), None)
 
 
 def _explanation(root: str, text: str) -> str | None:

@@ -16,7 +16,8 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from lake import storage
-from lake.errors import LakeError, LakeMissing, NewerSchema, OriginMismatch
+from lake.commits import empty_commit
+from lake.errors import Damaged, LakeError, LakeMissing, NewerSchema, OriginMismatch
 from lake.files import HOT_FILES, daily_files
 from lake.origin import Origin
 from lake.rows import to_arrow
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 ORIGINS = get_args(Origin)
 MANIFEST = "lake.json"
+# Key of the manifest under which it names the tables that exist.
+KNOWN_TABLES = "tables"
 # Key of the first commit of raw/sessions that tells what the manifest says.
 CLAIM = "chainlake.lake"
 # Ids of finished appends are dropped from the log after this long; a run is never repeated so late.
@@ -70,12 +73,13 @@ class Lake:
         """Open the lake at `root`, first making it and its empty raw and ops tables when there is none.
 
         Raises OriginMismatch when the root is bound to another origin, also by a process that made it meanwhile;
-        ObjectStoreError when an ``s3://`` root cannot be reached.
+        Damaged when a table that the manifest names is gone; ObjectStoreError when an ``s3://`` root cannot be reached.
         """
         try:
             lake = cls.open(root)
         except LakeMissing:
             lake = cls(storage.checked(root), origin)
+            storage.require_links(lake.root)
             manifest = {"origin": origin, "created_at": created_at.isoformat(), "schema_version": SCHEMA_VERSION}
             claimed = lake._claim(json.dumps(manifest, indent=2) + "\n")
             storage.write_object(lake.root, MANIFEST, claimed.encode())
@@ -83,6 +87,8 @@ class Lake:
         lake.require_origin(origin)
         for table in TABLES:
             lake._ensure(table)
+        # A lake of an earlier version did not name its tables.
+        lake._record(lake.table_names())
         return lake
 
     @classmethod
@@ -109,6 +115,21 @@ class Lake:
         if origin not in ORIGINS:
             raise LakeError(f"{manifest} names the unknown origin {origin!r}: expected one of {', '.join(ORIGINS)}")
         return cls(place, origin)
+
+    def _manifest(self) -> dict[str, Any]:
+        """The manifest; empty where there is none, as of a lake that is being made."""
+        try:
+            content = json.loads(storage.read_object(self.root, MANIFEST))
+        except FileNotFoundError:
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def _record(self, names: Sequence[str]) -> None:
+        """Note in the manifest that the tables `names` exist."""
+        manifest = self._manifest()
+        if manifest and not set(names) <= set(known := manifest.get(KNOWN_TABLES, [])):
+            manifest[KNOWN_TABLES] = sorted({*known, *names})
+            storage.write_object(self.root, MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
 
     def _claim(self, manifest: str) -> str:
         """The manifest of whoever was first to make raw/sessions here, which is `manifest` if that was us.
@@ -160,9 +181,17 @@ class Lake:
         """Names of the tables that exist, sorted."""
         return storage.table_names(self.root)
 
+    def missing(self) -> list[str]:
+        """Names of the tables that the manifest names and that are gone, sorted."""
+        return sorted(name for name in self._manifest().get(KNOWN_TABLES, []) if self.table(name) is None)
+
     def _handle(self, name: str) -> DeltaTable:
         with storage.explained(self.root):
-            return DeltaTable(self.uri(name), storage_options=storage.delta_options(self.root))
+            table = DeltaTable(self.uri(name), storage_options=storage.delta_options(self.root))
+        # Of an object store an object is there as a whole or not at all.
+        if not storage.is_object_store(self.root) and (found := empty_commit(Path(self.uri(name)), table.version())):
+            raise Damaged(found)
+        return table
 
     def _ensure(self, table: Table, **note: str) -> None:
         self._make(table.name, table.schema, table.partition_by, table.grain, **note)
@@ -170,7 +199,24 @@ class Lake:
     def _make(
         self, name: str, schema: pa.Schema, partition_by: str, description: str | None = None, **note: str
     ) -> None:
-        """Create an empty table unless there is one; `note` is kept with the commit."""
+        """Create an empty table unless there is one; `note` is kept with the commit.
+
+        Raises Damaged where a table has been whose log is gone: begun anew it would hide what is left of its rows, and
+        `vacuum` would delete them. Tables of ``ops`` of which nothing is left are begun anew.
+        """
+        if self.table(name) is not None:
+            return
+        place = self.uri(name)
+        if storage.data_files(self.root, name):
+            raise Damaged(
+                f"{place} has data files and no log (_delta_log): have its log back from a backup (docs/backup.md), or "
+                "move the folder away"
+            )
+        if not name.startswith("ops/") and name in self._manifest().get(KNOWN_TABLES, []):
+            raise Damaged(
+                f"{place} is gone, and {MANIFEST} says that it exists: have it back from a backup (docs/backup.md); to "
+                f"begin it anew without its rows, take its name out of {self.uri(MANIFEST)}"
+            )
         try:
             with storage.explained(self.root):
                 DeltaTable.create(
@@ -188,6 +234,14 @@ class Lake:
             if self.table(name) is None:
                 raise
 
+    def _writable(self, name: str) -> DeltaTable:
+        """A handle for writing to a raw or ops table; one of ops that is missing is made again."""
+        try:
+            return self._handle(name)
+        except TableNotFoundError:
+            self._ensure(BY_NAME[name])
+            return self._handle(name)
+
     # -- writes --------------------------------------------------------------------------------------------------
 
     def last_attempt(self, name: str, app_id: str) -> int:
@@ -202,7 +256,7 @@ class Lake:
         The claim is a commit without rows in the log of ``ops/runs``. The attempt of a caller that dies stays unused.
         """
         storage.require_writable(self.root, RUNS.name)
-        table = self._handle(RUNS.name)
+        table = self._writable(RUNS.name)
         attempt = 1 + (table.transaction_version(app_id) or 0)
         with storage.explained(self.root):
             # Whoever claims the same attempt meanwhile makes this commit a conflict.
@@ -226,7 +280,7 @@ class Lake:
         concurrent writers are retried on a fresh handle. Raises LakeError when the table's folder may not be written.
         """
         spec = BY_NAME[name]
-        table = self._handle(name)
+        table = self._writable(name)
         # deltalake refuses a concurrent duplicate, but not a later one: it has to be asked for.
         if (table.transaction_version(app_id) or 0) >= attempt:
             log.info("append_skipped", table=name, app_id=app_id, attempt=attempt)
@@ -264,6 +318,7 @@ class Lake:
         if untyped:
             raise LakeError(f"{name}: columns {', '.join(untyped)} have no type; engines cannot read such a table")
         self._make(name, reader.schema, "trade_date")
+        self._record([name])
         listed = [day.isoformat() for day in sorted(set(dates))]
         table = self._handle(name)
         storage.require_writable(self.root, name)

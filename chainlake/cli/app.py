@@ -3,6 +3,7 @@
 import sys
 from typing import Annotated
 
+import structlog
 import typer
 from rich.text import Text
 
@@ -25,10 +26,12 @@ from chainlake.cli.terminal import show
 from flows.models import InputRefused, ModelError
 from ingest.errors import ChainlakeError, UsageError
 from lake.code_version import code_version
-from lake.errors import LakeError, LakeMissing, NewerSchema, OriginMismatch, QueryRefused
+from lake.errors import LakeError, LakeMissing, NewerSchema, OriginMismatch, QueryRefused, UnusableRoot
 from lake.text import printable
 
-USAGE = (InputRefused, LakeMissing, NewerSchema, OriginMismatch, QueryRefused)
+log = structlog.get_logger(__name__)
+
+USAGE = (InputRefused, LakeMissing, NewerSchema, OriginMismatch, QueryRefused, UnusableRoot)
 
 
 def _show_version(wanted: bool) -> None:
@@ -88,6 +91,15 @@ def main() -> None:
         fail(f"{error}: nothing that was committed is lost; fix it and run the same command again", 1)
     except KeyboardInterrupt:
         fail("stopped; run the same command again to go on", 130)
+    except BaseException as error:
+        # What no code expected of Delta or DuckDB: one line all the same, and the log has the rest.
+        storage = sys.modules.get("lake.storage")
+        if storage is None or not storage.is_native(error):
+            raise
+        log.info("storage_engine_failed", exc_info=True)
+        fail(
+            f"the lake could not be read or written: {storage.plain(error)}; `chainlake doctor` looks at each table", 1
+        )
 
 
 def fail(message: str, code: int) -> None:

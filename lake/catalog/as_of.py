@@ -17,7 +17,8 @@ import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
 from lake import storage
-from lake.catalog.connection import DEFAULT_LIMITS, Limits, Relations, literal, open_catalog, read
+from lake.catalog.connection import DEFAULT_LIMITS, Limits, Relations, open_catalog, read
+from lake.duck import delta_scan
 from lake.errors import LakeError, QueryRefused
 from lake.maintenance.compaction import UNDONE
 from lake.maintenance.retention import RETIRED
@@ -231,14 +232,14 @@ def _commits(lake: Lake, name: str) -> list[dict[str, object]]:
 
 
 def _published(lake: Lake, name: str, versions: Mapping[date, int]) -> str:
-    uri = literal(lake.uri(name))
+    uri = lake.uri(name)
     if not versions:
-        return f"SELECT * FROM delta_scan({uri}) WHERE false"
+        return f"SELECT * FROM {delta_scan(uri)} WHERE false"
     found = pieces(versions, changes_of(lake, name))
     for piece in found:
         _require_version(lake, name, piece)
     return " UNION ALL BY NAME ".join(
-        f"SELECT * FROM delta_scan({uri}, version = {piece.version}) WHERE {_of_dates(piece.dates)}" for piece in found
+        f"SELECT * FROM {delta_scan(uri, piece.version)} WHERE {_of_dates(piece.dates)}" for piece in found
     )
 
 
@@ -262,7 +263,7 @@ def _of_dates(dates: Sequence[date]) -> str:
 
 
 def _recorded(lake: Lake, name: str, moment: datetime) -> str:
-    rows = f"SELECT * FROM delta_scan({literal(lake.uri(name))})"
+    rows = f"SELECT * FROM {delta_scan(lake.uri(name))}"
     return f"{rows} WHERE {RECORDED[name]} <= TIMESTAMPTZ '{moment.isoformat()}'" if name in RECORDED else rows
 
 

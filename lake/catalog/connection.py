@@ -27,6 +27,7 @@ from lake import duck, storage
 from lake.catalog import macros
 from lake.catalog.fence import one_line, reading_statement
 from lake.catalog.live import LiveFiles
+from lake.duck import delta_scan, literal
 from lake.errors import LakeError, QueryRefused
 from lake.store import Lake, is_table_name
 from lake.tables import PUBLISHED_SCHEMAS, TABLES, Table
@@ -58,7 +59,7 @@ Relations = Callable[[Lake, Sequence[str]], Mapping[str, str]]
 
 def latest(lake: Lake, names: Sequence[str]) -> dict[str, str]:
     """The tables as their latest commits left them."""
-    return {name: f"SELECT * FROM delta_scan({literal(lake.uri(name))})" for name in names}
+    return {name: f"SELECT * FROM {delta_scan(lake.uri(name))}" for name in names}
 
 
 def latest_by(connection: duckdb.DuckDBPyConnection) -> Relations:
@@ -164,6 +165,7 @@ def _extra_infos(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _create_views(connection: duckdb.DuckDBPyConnection, lake: Lake, relations: Relations = latest) -> None:
+    storage.require_whole_logs(lake.root)
     names = [name for name in lake.table_names() if is_table_name(name) and name.partition("/")[0] in SCHEMAS]
     for schema in SCHEMAS:
         connection.execute(f"CREATE SCHEMA {schema}")
@@ -225,8 +227,3 @@ def _lock(connection: duckdb.DuckDBPyConnection, root: str, spill: bool) -> None
 def _view(name: str) -> str:
     schema, _, table = name.partition("/")
     return f'{schema}."{table}"'
-
-
-def literal(value: object) -> str:
-    """`value` as a string of SQL."""
-    return "'" + str(value).replace("'", "''") + "'"

@@ -68,6 +68,7 @@ class Plugin(BasePlugin):
         if self.creds is not None:
             with _as_dbt_error():
                 storage.require_reachable(self.creds.external_root)
+                storage.require_whole_logs(self.creds.external_root)
                 open_root(conn, self.creds.external_root)
         self._connection = conn
 

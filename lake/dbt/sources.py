@@ -16,7 +16,11 @@ from lake.tables import FLAGS, INSTANT, TABLES, VERSIONS, Column, Table
 
 SOURCES_FILE = DBT_PROJECT / "models" / "staging" / "_sources.yml"
 # The lake that belongs to a checkout lies beside its profiles.yml.
-LAKE_ROOT = "{{ var('lake_root', env_var('CHAINLAKE_LAKE__ROOT', flags.PROFILES_DIR ~ '/data/lake')) }}"
+# A quote in it is doubled, as it stands in a string of SQL.
+LAKE_ROOT = (
+    "{{ var('lake_root', env_var('CHAINLAKE_LAKE__ROOT', flags.PROFILES_DIR ~ '/data/lake')) "
+    """| replace("'", "''") }}"""
+)
 HEADER = "# Made from lake/tables.py by `python -m lake.dbt.sources`: edit that module, then run this command again.\n"
 DESCRIPTIONS = {
     "raw": "Append-only audit trail of what was captured; nothing in it is changed, and keys may repeat.",
@@ -62,7 +66,7 @@ def sources_yaml() -> str:
             f"    description: {json.dumps(DESCRIPTIONS[schema])}",
             "    config:",
             "      meta:",
-            f"        external_location: \"delta_scan('{LAKE_ROOT}/{schema}/{{name}}')\"",
+            "        external_location: " + json.dumps(f"delta_scan('{LAKE_ROOT}/{schema}/{{name}}')"),
             "    tables:",
         ]
         for table in tables:

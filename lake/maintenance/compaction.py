@@ -20,7 +20,7 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import DeltaError
 
 from lake import storage
-from lake.duck import connect
+from lake.duck import connect, delta_scan, literal
 from lake.errors import LakeError
 from lake.files import HOT_FILES, ROW_GROUP, File, cold_files, daily_files, live_files
 from lake.maintenance.lock import Hold
@@ -132,7 +132,7 @@ def _packed(lake: Lake, paths: Sequence[str]) -> set[str]:
     if not paths:
         return set()
     prefix = f"{lake.root.rstrip('/')}/"
-    listed = ", ".join("'" + f"{prefix}{path}".replace("'", "''") + "'" for path in paths)
+    listed = ", ".join(literal(f"{prefix}{path}") for path in paths)
     found = _asked(
         lake, f"select file_name from parquet_metadata([{listed}]) group by 1 having bool_and(compression = 'ZSTD')"
     )
@@ -274,7 +274,7 @@ def prove_by_reading(lake: Lake, name: str, dates: Sequence[str]) -> None:
     found = _asked(
         lake,
         f'select trade_date, count("{column}") + count(*) filter ("{column}" is null) '
-        f"from delta_scan('{lake.uri(name)}', version = {table.version()}) where trade_date in ({listed}) group by 1",
+        f"from {delta_scan(lake.uri(name), table.version())} where trade_date in ({listed}) group by 1",
     )
     told = {day: rows for day, rows in rows_by_date(live_files(table)).items() if day in dates}
     read = {str(day): int(rows) for day, rows in found}
@@ -327,7 +327,7 @@ def _as_it_should_be(
         raise LakeError(f"{name} of {day} was replaced in part since then: build the date again, or restore a backup")
     schema = pa.schema(table.schema().to_arrow())
     fields = ", ".join(f'"{field.name}"' for field in schema if field.name != "trade_date")
-    listed = ", ".join(f"'{lake.uri(name)}/{path}'" for path in [*kept, *sorted(live - at_compaction)])
+    listed = ", ".join(literal(f"{lake.uri(name)}/{path}") for path in [*kept, *sorted(live - at_compaction)])
     query = (
         f"select date '{day}' as trade_date, {fields} "
         f"from read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"

@@ -79,7 +79,7 @@ def migrate(lake: Lake, name: str, hold: Hold) -> int:
     table = DeltaTable(lake.uri(name), storage_options=options)
     stored = _types(table)
     with duck.connect(root=lake.root) as connection:
-        before = f"delta_scan('{lake.uri(name)}', version = {table.version()})"
+        before = duck.delta_scan(lake.uri(name), table.version())
         kept = [f'"{column}"' for column in spec.schema.names if column in stored]
         rows = connection.execute(f"select {', '.join(kept)} from {before}").to_arrow_reader(BATCH_ROWS)
         hold.require()
@@ -101,7 +101,7 @@ def migrate(lake: Lake, name: str, hold: Hold) -> int:
             if misfits:
                 raise LakeError(f"{name} cannot be written with its new types: {misfits[0]}") from None
             raise
-        after = f"delta_scan('{lake.uri(name)}', version = {table.version()})"
+        after = duck.delta_scan(lake.uri(name), table.version())
         counts = connection.execute(
             f"select (select count(*) from {before}), (select count(*) from {after})"
         ).fetchone()

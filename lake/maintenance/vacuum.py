@@ -21,13 +21,17 @@ LOG_RETENTION = "delta.logRetentionDuration"
 
 @dataclass(frozen=True, slots=True)
 class Unneeded:
-    """What a VACUUM of one table deletes, or would delete; `lost`: versions that publications name and are gone."""
+    """What a VACUUM of one table deletes, or would delete.
+
+    `lost`: versions that publications name and are gone; `link`: what leads out of the lake, hence nothing goes.
+    """
 
     table: str
     files: int
     size: int
     kept_versions: int
     lost: tuple[int, ...]
+    link: str | None = None
 
 
 def kept_versions(lake: Lake, since: datetime) -> dict[str, list[int]]:
@@ -52,9 +56,10 @@ def vacuum(
 ) -> Iterator[Unneeded]:
     """Delete the files that no version of the last `hours` needs, nor one that a publication since `since` names.
 
-    Yields each table that had such files. Without `hold` nothing is deleted: a dry run. The folders are listed, so that
-    files of a writer that was killed before its commit go as well. Raises LakeError for less than 168 hours, unless
-    `enforced` is switched off, which only tests may do: it deletes under the hands of readers and writers.
+    Yields each table that had such files, and each that a symbolic link leads out of the lake: that one is left alone.
+    Without `hold` nothing is deleted: a dry run. The folders are listed, so that files of a writer that was killed
+    before its commit go as well. Raises LakeError for less than 168 hours, unless `enforced` is switched off, which
+    only tests may do: it deletes under the hands of readers and writers.
     """
     if enforced and hours < LEAST_HOURS:
         raise LakeError(f"vacuum keeps at least {LEAST_HOURS} hours: readers and writers may need files of a week ago")
@@ -62,6 +67,10 @@ def vacuum(
     for name in lake.table_names():
         table = lake.table(name)
         if table is None:
+            continue
+        if link := storage.outside(lake.root, name):
+            # deltalake follows symbolic links when it lists a table, and deletes what is behind them (1.6.6).
+            yield Unneeded(name, 0, 0, 0, (), link)
             continue
         kept, lost = _openable(lake, name, [each for each in named.get(name, []) if each <= table.version()])
         with storage.explained(lake.root):
@@ -100,7 +109,7 @@ def _openable(lake: Lake, name: str, versions: Sequence[int]) -> tuple[list[int]
 def tidy_log(lake: Lake, name: str, keep_days: int, *, checkpoint: bool) -> None:
     """Keep the log of a table for `keep_days`, write a checkpoint when asked to, and drop older log files."""
     table = lake.table(name)
-    if table is None:
+    if table is None or storage.outside(lake.root, name):
         return
     kept = f"interval {keep_days} days"
     with storage.explained(lake.root):

@@ -15,6 +15,7 @@ from ingest.corporate_actions import read_corporate_actions
 from ingest.errors import UsageError
 from ingest.settings import Settings
 from ingest.universe import read_universe
+from lake.duck import delta_scan
 from lake.location import DEFAULT_CONFIG, settings_file
 from lake.reads import reader
 from lake.store import Lake
@@ -122,7 +123,7 @@ def _capacity(settings: Settings, lake: Lake) -> Iterator[Check]:
     with reader(lake) as reads:
         rows = reads.rows(
             "raw/contracts",
-            f"trade_date = (select max(trade_date) from delta_scan('{lake.uri('raw/contracts')}')) group by trade_date",
+            f"trade_date = (select max(trade_date) from {delta_scan(lake.uri('raw/contracts'))}) group by trade_date",
             "trade_date, count(distinct conid) as contracts",
         )
     preset = settings.acquisition.preset

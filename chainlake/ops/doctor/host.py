@@ -24,9 +24,10 @@ from flows.prefect_environment import missing
 from ingest.broker.library import LIBRARY
 from ingest.settings import Settings
 from lake.duck import extension
+from lake.errors import LakeError
 from lake.maintenance import disk
 from lake.resources import CHECKOUT, SHIPPED
-from lake.storage import is_object_store
+from lake.storage import is_object_store, require_links
 
 PYTHONS = ((3, 11), (3, 14))
 # What decides whether rows are right; the lock pins everything.
@@ -57,6 +58,7 @@ def place_checks(settings: Settings) -> list[Check]:
     """Checks of the places that the settings name."""
     return [
         *guarded("disk", lambda: _disk(settings)),
+        *guarded("hard links", lambda: _hard_links(settings.lake.root)),
         *guarded("state", lambda: _state(Path(settings.state.dir))),
         *guarded("object store", lambda: _object_store(settings)),
     ]
@@ -249,6 +251,17 @@ def _disk(settings: Settings) -> Iterator[Check]:
             yield fail("disk", f"{found}, over {bound:g} %", "chainlake retention and chainlake vacuum, or more room")
         else:
             yield ok("disk", found)
+
+
+def _hard_links(root: str) -> Iterator[Check]:
+    if is_object_store(root):
+        return
+    try:
+        require_links(root)
+    except LakeError as error:
+        yield fail("hard links", one_line(error), "set lake.root to a folder there")
+    else:
+        yield ok("hard links", "the file system of the lake makes them")
 
 
 def _state(folder: Path) -> Iterator[Check]:

@@ -9,6 +9,7 @@ import duckdb
 from chainlake.ops.doctor.check import Check, fail, guarded, ok, one_line, warn
 from chainlake.ops.rollout.gates import last_reported
 from ingest.settings import Settings
+from lake import storage
 from lake.errors import LakeError, LakeMissing
 from lake.maintenance.evolution import changed_types
 from lake.reads import Reader, reader
@@ -37,6 +38,13 @@ def table_checks(settings: Settings, lake: Lake, now: datetime) -> list[Check]:
 
 def _tables(lake: Lake) -> Iterator[Check]:
     names, broken = lake.table_names(), False
+    for name in lake.missing():
+        broken = True
+        yield fail(
+            f"table {name}",
+            f"{lake.uri(name)} is gone, and lake.json names it",
+            "have it back from a backup (docs/backup.md)",
+        )
     with reader(lake) as reads:
         for name in names:
             if problem := _unreadable(reads, name):
@@ -46,12 +54,20 @@ def _tables(lake: Lake) -> Iterator[Check]:
                     problem,
                     "have it back from a backup (docs/backup.md); the other tables are not touched",
                 )
+            if link := storage.outside(lake.root, name):
+                yield warn(
+                    f"table {name}",
+                    f"{link} is a link that leads out of {lake.root}",
+                    "vacuum leaves this table alone: move its files into the lake, or make the whole root the link",
+                )
     if not broken:
         yield ok("tables", f"{len(names)} tables of {lake.root} open")
 
 
 def _unreadable(reads: Reader, name: str) -> str | None:
     """Why a table cannot be read by deltalake or by DuckDB, None when it can."""
+    if damage := storage.log_damage(reads.lake.root, name):
+        return damage
     try:
         reads.rows(name, "true limit 1")
     except duckdb.Error as error:
