@@ -25,6 +25,10 @@ log = structlog.get_logger(__name__)
 RUN_TYPES: dict[Trigger, RunType] = {"schedule": "scheduled", "repair": "repair", "manual": "manual", "demo": "demo"}
 
 
+# The kind of error that tells of damaged files; the watchdog opens an incident for it.
+LAKE_DAMAGED = "lake_damaged"
+
+
 def new_ingest_id() -> str:
     """A time-ordered UUIDv7."""
     return str(uuid_utils.uuid7())
@@ -126,6 +130,11 @@ class Run:
                 "observed_at": observed_at,
             }
         )
+
+    def tell_damage(self, damage: Sequence[str], observed_at: datetime) -> None:
+        """Remember the files of the lake that could not be read, and that the run does without."""
+        for what in dict.fromkeys(damage):
+            self.error(LAKE_DAMAGED, what, observed_at)
 
     def record(self, lake: Lake, clock: Clock, state: Path) -> None:
         """Write ``ops/errors``, ``ops/runs`` and a line under ``state/run_logs/metrics``: the last act of a run."""

@@ -27,16 +27,16 @@ log = structlog.get_logger(__name__)
 class Batch:
     """Captures a part of a slot's contracts within its window and appends one raw row for each asked.
 
-    `stale` are conids of an earlier session's set, which is used again because discovery failed.
+    `stale` are conids of an earlier session's set, which is used again because discovery failed. `run` is its record.
     """
 
     def __init__(self, of: SlotContext, session: BrokerSession, name: str, stale: frozenset[int] = frozenset()) -> None:
         self._of, self._session, self._stale = of, session, stale
         self._lake, self._slot, self._settings = of.step.lake, of.slot, of.step.settings
-        self._run = of.step.begin(
+        self.run = of.step.begin(
             STEPS[of.view], session.clock.now(), view=of.view, slot_30m=of.slot.slot_30m, batch=name
         )
-        self._run.watch(session)
+        self.run.watch(session)
         self._was_delayed = session.delayed
 
     async def capture(
@@ -52,7 +52,7 @@ class Batch:
 
         Raises BrokerUnreachable, after the commit, when the connection is lost and does not come back.
         """
-        await asyncio.to_thread(self._run.claim, self._lake)
+        await asyncio.to_thread(self.run.claim, self._lake)
         acquisition = self._settings.acquisition
         option_done = option_ready(acquisition.greeks_patience_s)
         underlying_done = underlying_ready(acquisition.greeks_patience_s)
@@ -69,7 +69,7 @@ class Batch:
         )
         engine = CaptureEngine(self._session, pace, rules, on_outcome)
         outcomes = await engine.capture(requests)
-        self._run.measures |= {
+        self.run.measures |= {
             "mode": mode,
             "skipped": skipped,
             "message_rate": round(pace.rate, 3),
@@ -82,10 +82,10 @@ class Batch:
                 f"the connection to {self._session.address} was lost in slot {self._slot.label}; {len(outcomes)} "
                 f"contracts are recorded: run the same command again for the other {len(engine.unasked)}"
             )
-        return self._run
+        return self.run
 
     def _commit(self, outcomes: Sequence[Outcome], engine: CaptureEngine) -> None:
-        run, attempt = self._run, self._attempt()
+        run, attempt = self.run, self._attempt()
         option_rows, underlying_rows = [], []
         for outcome in outcomes:
             contract = outcome.request.contract
@@ -111,7 +111,7 @@ class Batch:
         )
 
     def _attempt(self) -> Attempt:
-        run, acquisition = self._run, self._settings.acquisition
+        run, acquisition = self.run, self._settings.acquisition
         return Attempt(
             self._slot,
             self._of.view,
@@ -127,7 +127,7 @@ class Batch:
 
     def _note_trouble(self, engine: CaptureEngine) -> None:
         """Put what was not asked, the outages and the change to delayed data into the run's message and errors."""
-        run, notes = self._run, []
+        run, notes = self.run, []
         if engine.unasked:
             run.status = "partial"
             reason = "the connection was lost" if engine.lost else "the slot's time was over"

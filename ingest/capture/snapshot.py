@@ -97,6 +97,7 @@ class _SlotCapture:
         self._observer.batch_began(planned.name, session.address, len(options) + len(underlyings))
         try:
             batch = Batch(self._of, session, planned.name, missing.stale)
+            batch.run.tell_damage(missing.damage, session.clock.now())
             run = await batch.capture(
                 underlyings, options, skipped, mode, pace, partial(self._observer.settled, planned.name)
             )
@@ -137,6 +138,8 @@ class _Missing:
     silent: set[int]
     skipped: set[int]
     stale: frozenset[int]
+    # Why some of that is not known.
+    damage: tuple[str, ...] = ()
 
     def of(self, symbols: set[str]) -> tuple[list[OptionContract], int]:
         """The options of `symbols` that are asked, silent ones last, and how many are skipped."""
@@ -156,20 +159,33 @@ class _Missing:
         with reader(of.step.lake) as reads:
             return replace(
                 self,
-                done_options=reads.captured_options(trade_date, of.view, slot_30m, of.window),
-                done_underlyings=reads.captured_underlyings(trade_date, of.view, slot_30m),
-                conids=reads.underlying_conids(trade_date),
+                done_options=reads.spared(
+                    lambda: reads.captured_options(trade_date, of.view, slot_30m, of.window), self.done_options
+                ),
+                done_underlyings=reads.spared(
+                    lambda: reads.captured_underlyings(trade_date, of.view, slot_30m), self.done_underlyings
+                ),
+                conids=reads.spared(lambda: reads.underlying_conids(trade_date), self.conids),
+                damage=(*self.damage, *reads.damage),
             )
 
 
 def _missing_of(of: SlotContext) -> _Missing:
     slot, acquisition = of.slot, of.step.settings.acquisition
+    none: set[int] = set()
+    unknown: dict[str, int] = {}
     with reader(of.step.lake) as reads:
         rows = [row for row in reads.contracts(slot.trade_date) if row["first_seen_slot"] <= slot.slot_30m]
-        done_options = reads.captured_options(slot.trade_date, of.view, slot.slot_30m, of.window)
-        done_underlyings = reads.captured_underlyings(slot.trade_date, of.view, slot.slot_30m)
-        conids = reads.underlying_conids(slot.trade_date)
-        silent = silent_contracts(reads, slot, acquisition.silent_slots)
+        # Without what was recorded before, more is asked than need be: that costs messages, and not the slot.
+        done_options = reads.spared(
+            lambda: reads.captured_options(slot.trade_date, of.view, slot.slot_30m, of.window), none
+        )
+        done_underlyings = reads.spared(
+            lambda: reads.captured_underlyings(slot.trade_date, of.view, slot.slot_30m), none
+        )
+        conids = reads.spared(lambda: reads.underlying_conids(slot.trade_date), unknown)
+        silent = reads.spared(lambda: silent_contracts(reads, slot, acquisition.silent_slots), none)
+        damage = tuple(reads.damage)
     if not rows:
         raise UsageError(
             f"no contracts are frozen for {slot.trade_date}: run `chainlake discover --date {slot.trade_date}` first"
@@ -179,7 +195,7 @@ def _missing_of(of: SlotContext) -> _Missing:
     in_order = capture_order(list(contracts.values()), reference)
     skipped = _skipped(silent, slot, acquisition)
     stale = frozenset(row["conid"] for row in rows if (row.get("discovered_on") or slot.trade_date) < slot.trade_date)
-    return _Missing(in_order, done_options, done_underlyings, conids, silent, skipped, stale)
+    return _Missing(in_order, done_options, done_underlyings, conids, silent, skipped, stale, damage)
 
 
 def _skipped(silent: set[int], slot: Slot, acquisition: AcquisitionSettings) -> set[int]:

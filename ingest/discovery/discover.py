@@ -84,6 +84,7 @@ async def discover(
         todo = [underlying for underlying in context.universe if underlying.symbol not in done]
         if todo:
             await _Discovery(context, session, run, reads, frozen, mode).run(todo, on_underlying)
+        run.tell_damage(reads.damage, session.clock.now())
         if run.failed:
             run.status = "partial" if run.captured or done else "failed"
     return run
@@ -280,10 +281,13 @@ class _Discovery:
                     last[contract.symbol] = quote.last
         for underlying in underlyings:
             if underlying.symbol not in prices and (
-                price := self._reads.last_close(underlying.symbol, self._run.trade_date) or last.get(underlying.symbol)
+                price := self._last_close(underlying.symbol) or last.get(underlying.symbol)
             ):
                 prices[underlying.symbol] = price
         return prices
+
+    def _last_close(self, symbol: str) -> float | None:
+        return self._reads.spared(lambda: self._reads.last_close(symbol, self._run.trade_date), None)
 
     # -- contracts ---------------------------------------------------------------------------------------------------
 

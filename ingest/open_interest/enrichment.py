@@ -4,7 +4,7 @@ At the next publication IB shows the next session's. What is still missing then 
 snapshots showed, and where they showed nothing it is missing for good.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -85,7 +85,7 @@ def is_last_attempt(trade_date: date, now: datetime, settings: Settings) -> bool
 def is_missing(lake: Lake, trade_date: date, universe: Sequence[Underlying]) -> bool:
     """Whether any open interest of the frozen contracts of a date may still come."""
     with reader(lake) as reads:
-        return bool(_missing(reads, trade_date, universe))
+        return bool(_missing(reads, trade_date, universe, _observed(reads, trade_date)))
 
 
 async def enrich(
@@ -117,6 +117,7 @@ async def enrich(
     today = now.astimezone(NEW_YORK).date()
     asked = [contract for contract in known.missing if contract.last_trade_date >= today]
     run = context.begin("enrichment", now)
+    run.tell_damage(reads.damage, now)
     run.claim(lake)
     run.watch(session)
     session.use_market_data_type(FROZEN)
@@ -160,7 +161,7 @@ def last_resort(context: StepContext, clock: Clock) -> Run | None:
     if now < superseded_at(day, context.settings):
         return None
     with reader(context.lake) as reads:
-        if not _missing(reads, day, context.universe):
+        if not _missing(reads, day, context.universe, _observed(reads, day)):
             return None
         known = _known(reads, context)
         shown = reads.shown_interest(next_session(day).trade_date)
@@ -199,19 +200,31 @@ class _Known:
 
 def _known(reads: Reader, context: StepContext) -> _Known:
     day = context.trading_session.trade_date
-    before = reads.interest_before(day, previous_session(day).trade_date, context.trading_session.close)
+    # Without evidence of the session before, the clock dates what is shown.
+    unknown: dict[int, InterestBefore] = {}
+    before = reads.spared(
+        lambda: reads.interest_before(day, previous_session(day).trade_date, context.trading_session.close), unknown
+    )
+    observed = _observed(reads, day)
     settled: dict[str, list[Evidence]] = {}
-    for conid, (underlying, interest) in reads.settled_open_interest(day).items():
+    for conid, (underlying, interest) in observed.items():
         if interest is not None and conid in before:
             settled.setdefault(underlying, []).append(
                 Evidence(before[conid].open_interest, interest, *before[conid][1:])
             )
-    return _Known(_missing(reads, day, context.universe), before, settled)
+    return _Known(_missing(reads, day, context.universe, observed), before, settled)
 
 
-def _missing(reads: Reader, trade_date: date, universe: Sequence[Underlying]) -> list[OptionContract]:
+def _observed(reads: Reader, day: date) -> dict[int, tuple[str, int | None]]:
+    none: dict[int, tuple[str, int | None]] = {}
+    return reads.spared(lambda: reads.settled_open_interest(day), none)
+
+
+def _missing(
+    reads: Reader, trade_date: date, universe: Sequence[Underlying], settled: Container[int]
+) -> list[OptionContract]:
+    """The frozen contracts without a settled observation, neighbours of a chain side by side."""
     symbols = {underlying.symbol for underlying in universe}
-    settled = reads.settled_open_interest(trade_date)
     rows = {row["conid"]: row for row in reads.contracts(trade_date) if row["underlying"] in symbols}
     return sorted(
         (contract_from_row(row) for conid, row in rows.items() if conid not in settled),

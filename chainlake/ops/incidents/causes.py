@@ -110,6 +110,12 @@ EVENTS = (
         "discovery failed and an earlier contract set is used",
         "chainlake discover",
     ),
+    Cause(
+        "lake_damaged",
+        "severe",
+        "files of the lake cannot be read, and capture goes on without them",
+        "chainlake doctor, then docs/backup.md",
+    ),
     Cause("disk_full", "severe", "a file system is nearly full", "chainlake retention, then chainlake vacuum"),
     Cause(
         "maintenance_refused",

@@ -9,8 +9,11 @@ from chainlake.ops.monitoring.facts import ErrorGroup, Facts
 from chainlake.ops.monitoring.findings import Findings
 from ingest.broker.codes import COMPETING_SESSION, NO_LIVE_PERMISSION
 from ingest.calendar.sessions import NEW_YORK
+from ingest.runs import LAKE_DAMAGED
 
 CAPTURES = ("snapshot", "close-snapshot")
+# Steps that read what was recorded before.
+READERS = (*CAPTURES, "discover", "prewarm", "refresh", "enrichment")
 MAINTENANCE = ("compact", "retention", "vacuum")
 
 
@@ -37,6 +40,14 @@ def broker(facts: Facts, findings: Findings, clock_skew_s: float | None, gateway
         lambda error: error.error_type == "discovery_stale",
         lambda run: run["status"] == "ok",
         steps=("discover", "refresh"),
+    )
+    _by_errors(
+        facts,
+        findings,
+        "lake_damaged",
+        lambda error: error.error_type == LAKE_DAMAGED,
+        lambda run: bool(run["asked"]),
+        steps=READERS,
     )
     _gateway(facts, findings, clock_skew_s is not None, gateway_error)
     limit = facts.settings.watch.clock_skew_s

@@ -35,6 +35,7 @@ WRONG = {
     ("gateway_unreachable", DAY): "severe",
     ("clock_skew", DAY): "warning",
     ("discovery_stale", DAY): "warning",
+    ("lake_damaged", DAY): "severe",
     ("disk_full", DAY): "severe",
     ("maintenance_refused", DAY): "warning",
     ("maintenance_failed", DAY): "severe",
@@ -92,6 +93,7 @@ def break_everything(watched: WatchedLake) -> None:
     watched.error("ib_error", at(DAY, "13:31"), code=10197, message="No market data during competing live session")
     watched.error("delayed_fallback", at(DAY, "13:31"), message="no permission for live data")
     watched.error("discovery_stale", at(DAY, "09:26"), step="discover", message="the last frozen set is used again")
+    watched.error("lake_damaged", at(DAY, "13:31"), message="part-0.parquet is too small to be a Parquet file")
     watched.run("compact", at(DAY, "10:00"), status="refused", message="somebody maintains the lake", captured=0)
     watched.run("vacuum", at(DAY, "10:00"), status="failed", message="it broke", captured=0)
     log_line(watched, at(DAY, "14:05"), level="warning", event="the index is CORRUPT")
