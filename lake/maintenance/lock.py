@@ -3,7 +3,8 @@
 Two OPTIMIZE runs at once double every row and both report success (deltalake 1.6.6, docs/maintenance.md), so whatever
 rewrites or deletes files holds this lock. On a local disk it is a lock of the operating system, which dies with its
 process. In an object store it is a lease: a Delta log whose every commit is a conditional put, so that of two
-processes that want to take, renew or take over the lease one succeeds.
+processes that want to take, renew or take over the lease one succeeds. No host has to believe the clock of another: a
+lease that was not given back is taken over only by who has seen it stand still for as long as it lasts.
 """
 
 import fcntl
@@ -17,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -33,8 +35,10 @@ log = structlog.get_logger(__name__)
 LOCK_FILE = "maintainer.lock"
 LEASE = "maintainer"
 LEASE_KEY = "chainlake.maintainer"
-# A lease whose holder has died is free after this long; it is renewed four times as often.
+# A lease whose holder has died is free after this long, or twice as long; it is renewed four times as often.
 LEASE_S = 120.0
+# How often a lease is looked at while it is seen to stand still.
+LOOKS = 8
 
 
 class MaintainerBusy(LakeError):
@@ -117,6 +121,8 @@ class _Lease(Hold):
     seconds: float
     token: str = field(default_factory=lambda: uuid4().hex)
     _until: float = 0
+    # The same by a clock that nobody sets.
+    _until_monotonic: float = 0
     _table: DeltaTable | None = None
     _ended: threading.Event = field(default_factory=threading.Event)
 
@@ -125,18 +131,40 @@ class _Lease(Hold):
         return f"{self.root}/{LEASE}"
 
     def take(self) -> None:
-        """Take the lease when it is free or has run out. Raises MaintainerBusy."""
-        self._table = self._opened()
-        found = json.loads(self._table.history(1)[0].get(LEASE_KEY, "{}"))
-        if found.get("until", 0) > time.time():
-            raise _busy(self.root, Holder(**found["holder"]))
+        """Take the lease when it is free, or was seen not to be renewed any more. Raises MaintainerBusy."""
+        found = self._state()
+        if found.get("until", 0):
+            lasts = found.get("seconds", LEASE_S)
+            if 0 < found["until"] - time.time() <= lasts:
+                raise _busy(self.root, Holder(**found["holder"]))
+            # It has run out, or its holder's clock stands elsewhere than ours.
+            self._watch(found, lasts)
         try:
             self._put(time.time() + self.seconds)
         except CommitFailedError:
             raise _busy(self.root, "by a process that has just begun") from None
 
+    def _watch(self, found: dict[str, Any], lasts: float) -> None:
+        """Return when the lease that `found` tells of stands still for `lasts` seconds. Raises MaintainerBusy."""
+        log.info("lease_watched", root=self.root, holder=str(Holder(**found["holder"])), seconds=lasts)
+        since = time.monotonic()
+        while time.monotonic() - since < lasts:
+            time.sleep(lasts / LOOKS)
+            now = self._state()
+            if now != found:
+                if not now.get("until", 0):
+                    return
+                raise _busy(self.root, Holder(**now["holder"]))
+
+    def _state(self) -> dict[str, Any]:
+        """What the last commit says, which the next one of ours has to follow."""
+        self._table = self._opened()
+        with storage.explained(self.root):
+            found: dict[str, Any] = json.loads(self._table.history(1)[0].get(LEASE_KEY, "{}"))
+        return found
+
     def require(self) -> None:
-        if self._ended.is_set() or time.time() >= self._until:
+        if self._ended.is_set() or time.time() >= self._until or time.monotonic() >= self._until_monotonic:
             raise LeaseLost(
                 f"the lease on the maintenance of {self.root} was lost: nothing was committed after that; check the "
                 "connection to the object store and run the same command again"
@@ -184,14 +212,15 @@ class _Lease(Hold):
     def _put(self, until: float) -> None:
         """Write the next state of the lease: a compare-and-swap, as a commit that is not retried is for one only."""
         assert self._table is not None
-        state = json.dumps({"holder": asdict(self.holder), "token": self.token, "until": until})
+        state = {"holder": asdict(self.holder), "token": self.token, "until": until, "seconds": self.seconds}
+        began = time.monotonic()
         write_deltalake(
             self._table,
             _EMPTY,
             mode="append",
-            commit_properties=CommitProperties(custom_metadata={LEASE_KEY: state}, max_commit_retries=0),
+            commit_properties=CommitProperties(custom_metadata={LEASE_KEY: json.dumps(state)}, max_commit_retries=0),
         )
-        self._until = until
+        self._until, self._until_monotonic = until, began + self.seconds
 
 
 _EMPTY = pa.table({"nothing": pa.array([], pa.string())})
