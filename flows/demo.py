@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from flows.day import DayReport, run_day
 from flows.models import DbtProject
@@ -35,13 +37,26 @@ def recorded_days(files: Sequence[Path]) -> list[RecordedDay]:
     symbols: dict[date, set[str]] = {}
     for file in files:
         try:
-            frame = pl.scan_parquet(file).select("ts", "underlying").unique().collect()
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise UsageError(f"replay file {file} cannot be read: {str(error).splitlines()[0]}") from None
-        days = frame.select(
-            pl.col("ts").dt.convert_time_zone(str(NEW_YORK)).dt.date().alias("day"), "underlying"
-        ).unique()
-        for day, symbol in days.iter_rows():
+            # Arrow's reader: of a damaged file polars 2.1.0 can panic, and prints a backtrace then.
+            table = pq.ParquetFile(file).read(["ts", "underlying"])
+            table.validate(full=True)
+            days = (
+                pl.DataFrame(table.replace_schema_metadata())
+                .select(
+                    pl.col("ts")
+                    .cast(pl.Datetime("us", "UTC"))
+                    .dt.convert_time_zone(str(NEW_YORK))
+                    .dt.date()
+                    .alias("day"),
+                    "underlying",
+                )
+                .unique()
+            )
+            found = list(days.iter_rows())
+        except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+            line = (str(error).splitlines() or ["no reason given"])[0]
+            raise UsageError(f"replay file {file} cannot be read: {line}") from None
+        for day, symbol in found:
             symbols.setdefault(day, set()).add(symbol)
     recorded = []
     for day in sorted(symbols):

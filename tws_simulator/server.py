@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 from random import Random
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,7 @@ from tws_simulator.worlds.replay import ReplayWorld
 from tws_simulator.worlds.synthetic import SyntheticWorld, read_corporate_actions
 from tws_simulator.worlds.world import ModelSettings, World
 
+LOOPBACK = "127.0.0.1"
 # Wall-clock seconds between two looks at the market while the clock runs.
 REFRESH_SECONDS = 0.25
 # The same where faults begin and end by the wall clock.
@@ -104,7 +106,8 @@ class SimulatedGateway:
         self._listeners = [state.listener]
         try:
             if options.control_port is not None:
-                control = Listener(lambda: ControlConnection(state), options.host, options.control_port)
+                # Whoever reaches it sets the clock and the faults: it is for this host, wherever clients come from.
+                control = Listener(lambda: ControlConnection(state), _loopback(options.host), options.control_port)
                 self._listeners.append(control)
                 await control.open()
                 self.control_port = state.control_port = control.port
@@ -184,3 +187,11 @@ async def run(options: GatewayOptions) -> None:
     """Serve until cancelled."""
     async with SimulatedGateway(options):
         await asyncio.get_running_loop().create_future()
+
+
+def _loopback(host: str) -> str:
+    """`host` where it is an address of this host for itself, else 127.0.0.1."""
+    try:
+        return host if host == "localhost" or ipaddress.ip_address(host).is_loopback else LOOPBACK
+    except ValueError:
+        return LOOPBACK

@@ -278,6 +278,12 @@ def broken(tmp_path: Path, **columns: object) -> Path:
         ({"ts": [utc(2015, 12, 26, 15)]}, "no XNYS session"),
         ({"underlying_price": [math.nan]}, "nulls in underlying_price"),
         ({"expiry": pl.Series([None], dtype=pl.Date)}, "nulls in expiry"),
+        ({"strike": [-750.0]}, "values of strike that are no prices"),
+        ({"strike": [0.0]}, "values of strike that are no prices"),
+        ({"multiplier": [math.inf]}, "values of multiplier that are no prices"),
+        ({"underlying_price": [-1.0]}, "values of underlying_price that are no prices"),
+        ({"ts": pl.Series([2**56], dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))}, "values of ts outside the years"),
+        ({"expiry": pl.Series([10**7], dtype=pl.Int32).cast(pl.Date)}, "values of expiry outside the years"),
     ],
 )
 def test_a_wrong_file_is_one_clear_line(tmp_path: Path, columns: dict[str, object], reason: str) -> None:
@@ -286,6 +292,25 @@ def test_a_wrong_file_is_one_clear_line(tmp_path: Path, columns: dict[str, objec
         ReplayWorld([path])
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_file_is_refused_and_never_a_panic(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Bytes that were changed anywhere, and files that were cut short: read, or one line."""
+    whole, damaged = broken(tmp_path).read_bytes(), tmp_path / "damaged.parquet"
+    chance = random.Random(14)
+    reasons: list[str] = []
+    for number in range(300):
+        content = bytearray(whole[: chance.randrange(len(whole))] if number % 5 == 0 else whole)
+        for _ in range(chance.choice((0, 1, 1, 2, 20)) if content else 0):
+            content[chance.randrange(len(content))] = chance.randrange(256)
+        damaged.write_bytes(content)
+        try:
+            ReplayWorld([damaged])
+        except GatewayError as reason:
+            reasons.append(str(reason))
+    assert len(reasons) > 150
+    assert not any("\n" in reason for reason in reasons)
+    assert "panicked" not in capfd.readouterr().err
 
 
 def test_missing_unreadable_and_repeated_files_are_refused(tmp_path: Path) -> None:

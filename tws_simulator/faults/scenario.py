@@ -231,6 +231,8 @@ def load_scenario(path: Path) -> Scenario:
         content = yaml.load(text, Loader=_CoreLoader)  # noqa: S506 - a SafeLoader
     except (OSError, UnicodeDecodeError) as reason:
         raise GatewayError(f"scenario {path} cannot be read ({reason}); give a YAML file") from None
+    except RecursionError:
+        raise GatewayError(f"scenario {path} is nested too deeply; see docs/reference/gateway-scenarios.md") from None
     except yaml.YAMLError as reason:
         mark = getattr(reason, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -240,6 +242,8 @@ def load_scenario(path: Path) -> Scenario:
         raise GatewayError(f"scenario {path}: it has no 'faults:' list; see docs/reference/gateway-scenarios.md")
     try:
         return Scenario.model_validate(content)
+    except RecursionError:
+        raise GatewayError(f"scenario {path} is nested too deeply; see docs/reference/gateway-scenarios.md") from None
     except ValidationError as reason:
         raise GatewayError(f"scenario {path}: {_first_mistake(reason)}") from None
 

@@ -164,13 +164,9 @@ def first_morning(files: list[Path]) -> datetime | None:
     """09:25 New York of the first recorded day; None, the host's time, for a synthetic market."""
     if not files:
         return None
-    import polars as pl
+    from flows.demo import recorded_days
 
-    try:
-        first = min(pl.scan_parquet(file).select(pl.col("ts").min()).collect().item() for file in files)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UsageError(f"replay file cannot be read: {str(error).splitlines()[0]}") from None
-    return new_york(first.astimezone(NEW_YORK).date(), BEFORE_THE_OPEN)
+    return new_york(recorded_days(files)[0].session.trade_date, BEFORE_THE_OPEN)
 
 
 def latency_range(text: str) -> tuple[float, float]:

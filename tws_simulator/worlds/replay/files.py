@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ingest.calendar.sessions import session_on
 from tws_simulator.errors import GatewayError
@@ -33,6 +35,9 @@ SCHEMA: dict[str, pl.DataType] = {
 }
 # What a file may name beside that; without it, both follow from the multiplier and the expiry.
 OPTIONAL: dict[str, pl.DataType] = {"trading_class": pl.String(), "last_trade_date": pl.Date()}
+_YEARS = (1970, 2200)
+# Above any price that was ever quoted; beyond it arithmetic overflows.
+_MOST = 1e9
 _CONTRACT = ["trading_class", "multiplier", "expiry", "last_trade_date", "right", "strike"]
 
 
@@ -93,19 +98,32 @@ def microseconds(instant: datetime) -> int:
 
 def load_days(path: Path) -> list[RecordedDay]:
     """The recorded days of one file, one per underlying. Raises `GatewayError`."""
+    frame = _checked(_read(path), path)
+    return [_day(path, part) for _, part in sorted(frame.partition_by("underlying", as_dict=True).items())]
+
+
+def _read(path: Path) -> pl.DataFrame:
+    """The rows of a Parquet file. Raises `GatewayError`.
+
+    Arrow reads it: of a damaged file polars 2.1.0 can panic, which prints a backtrace that nobody can catch.
+    """
     try:
-        frame = pl.read_parquet(path)
+        table = pq.ParquetFile(path).read()
+        table = table.select([name for name in table.column_names if name in SCHEMA | OPTIONAL])
+        table.validate(full=True)
+        # Raises where the name of a time zone is no text, at which polars panics too.
+        str(table.schema)
+        frame = pl.DataFrame(table.replace_schema_metadata())
     except FileNotFoundError:
         raise GatewayError(
             f"replay file {path} does not exist; give the path of a Parquet file of a recorded day"
         ) from None
-    except (OSError, pl.exceptions.PolarsError) as reason:
+    except (OSError, ValueError, pa.ArrowException, MemoryError, pl.exceptions.PolarsError) as reason:
         line = (str(reason).splitlines() or ["no reason given"])[0]
         raise GatewayError(
             f"replay file {path} cannot be read as Parquet ({line}); check or download it again"
         ) from None
-    frame = _checked(frame, path)
-    return [_day(path, part) for _, part in sorted(frame.partition_by("underlying", as_dict=True).items())]
+    return frame
 
 
 def _checked(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
@@ -128,6 +146,14 @@ def _checked(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     required = ["ts", "underlying", "underlying_price", *[name for name in _CONTRACT if name in frame.columns]]
     if holes := [name for name in required if frame[name].null_count()]:
         raise GatewayError(f"replay file {path} has nulls in {', '.join(holes)}; every row needs them")
+    for name in ("ts", *(name for name in ("expiry", "last_trade_date") if name in frame.columns)):
+        if not frame[name].dt.year().is_between(*_YEARS).all():
+            raise GatewayError(f"replay file {path} has values of {name} outside the years {_YEARS[0]} to {_YEARS[1]}")
+    for name in ("underlying_price", "strike", "multiplier"):
+        if not frame[name].is_between(0, _MOST, closed="none").all():
+            raise GatewayError(
+                f"replay file {path} has values of {name} that are no prices or sizes: they must be above 0"
+            )
     if rights := set(frame["right"].unique()) - {"C", "P"}:
         raise GatewayError(f"replay file {path} has the rights {sorted(rights)}; they must be C or P")
     named = set(frame["last_trade_date"].unique()) if "last_trade_date" in frame.columns else set()
