@@ -190,7 +190,7 @@ def dashboard(
     store = Lake.open(given.settings().lake.root)
     # Bound to loopback, and sending nothing anywhere.
     arguments = [
-        *(sys.executable, "-m", "streamlit", "run", str(Path(page.__file__).with_name("app.py"))),
+        *(sys.executable, "-m", "streamlit", "run", str(Path(page.__file__).with_name("server.py"))),
         *("--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"),
         *("--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none", "--client.toolbarMode", "minimal"),
     ]
