@@ -1,6 +1,11 @@
 """The dashboard, run by Streamlit's own test harness on a small real lake."""
 
+import http.client
 import shutil
+import socket
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -167,3 +172,54 @@ def test_the_age_of_a_row_is_counted_from_its_slot(lake: Lake) -> None:
         chain = queries.chain(catalog, PASSED, "AAPL", "13:30")
     assert set(chain["age_s"]) == {1.0}
     assert UNRESOLVED_CONID in set(chain["conid"])
+
+
+# -- the server --------------------------------------------------------------------------------------------------------
+
+
+def status(port: int, path: str, **headers: str) -> int:
+    """The status of a GET with exactly these headers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.putrequest("GET", path, skip_host=True)
+        for name, value in headers.items():
+            connection.putheader(name.replace("_", "-"), value)
+        connection.endheaders()
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_the_server_answers_pages_of_its_own_host_only(lake: Lake) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "chainlake.cli", "dashboard", "--port", str(port), "--lake", lake.root]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                assert status(port, "/_stcore/health", Host=f"127.0.0.1:{port}") == 200
+                break
+            except OSError:
+                assert server.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        upgrade = {
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec_WebSocket_Version": "13",
+            "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        here, evil = f"localhost:{port}", f"evil.example:{port}"
+        assert status(port, "/", Host=here) == 200
+        assert status(port, "/_stcore/stream", Host=here, Origin=f"http://{here}", **upgrade) == 101
+        # A name that was pointed at this host, a page that asks from elsewhere, and both by a WebSocket.
+        assert status(port, "/", Host=evil) == 403
+        assert status(port, "/", Host=here, Origin=f"http://{evil}") == 403
+        assert status(port, "/_stcore/stream", Host=evil, Origin=f"http://{evil}", **upgrade) == 403
+        assert status(port, "/_stcore/stream", Host=here, Origin="http://evil.example", **upgrade) == 403
+        assert status(port, "/_stcore/stream", Host=here, Origin="null", **upgrade) == 403
+    finally:
+        server.terminate()
+        server.wait(30)

@@ -20,6 +20,7 @@ from ingest.contracts import OptionContract, Underlying, contract_from_row
 from ingest.discovery.discover import discover
 from ingest.errors import BrokerUnreachable, UsageError
 from ingest.open_interest.enrichment import enrich
+from ingest.runs import LAKE_DAMAGED
 from ingest.settings import Settings, load
 from lake.errors import OriginMismatch
 from lake.reads import reader
@@ -169,6 +170,30 @@ async def test_a_second_run_of_a_slot_asks_only_for_what_has_no_good_row(
     assert len(rows(lake, "raw/option_quotes")) == before + len(again)
     assert not {row["conid"] for row in again} & good
     assert sum(run.asked for run in runs) == len(again)
+
+
+def cut_short(lake: Lake, table: str) -> Path:
+    """Cut the first data file of a table short, and say which it is."""
+    file = next(Path(lake.uri(table)).rglob("*.parquet"))
+    file.write_bytes(file.read_bytes()[:300])
+    return file
+
+
+async def test_a_damaged_file_of_an_earlier_slot_costs_no_later_slot(
+    lake: Lake, session: BrokerSession, settings: Settings
+) -> None:
+    contracts = await opened(lake, session, settings)
+    context = StepContext(lake, DAY, [AAPL], settings, "manual")
+    await capture_slot(context, session, DAY.slots[0], "intraday")
+    damaged = [cut_short(lake, name) for name in ("raw/option_quotes", "raw/underlying_quotes")]
+    await session.step_clock(DAY.slots[1].sample_time)
+    (run,) = await capture_slot(context, session, DAY.slots[1], "intraday")
+    assert (run.status, run.captured) == ("ok", len(contracts) + 1)
+    assert len(rows(lake, "raw/option_quotes", "slot_30m = 1")) == len(contracts)
+    told = [row for row in rows(lake, "ops/errors") if row["error_type"] == LAKE_DAMAGED]
+    assert {row["ingest_id"] for row in told} == {run.ingest_id}
+    assert all(any(file.name in row["message"] for row in told) for file in damaged)
+    assert not any("\n" in row["message"] for row in told)
 
 
 async def test_a_capture_that_is_killed_leaves_nothing_and_the_next_one_everything(

@@ -1,6 +1,7 @@
 """VACUUM and the clean-up of logs take what nobody needs, and leave every version that a publication names."""
 
 import os
+import shutil
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from lake.errors import LakeError
 from lake.maintenance.compaction import candidates, compact
 from lake.maintenance.lock import maintainer
 from lake.maintenance.vacuum import kept_versions, tidy_log, vacuum
+from lake.storage import outside
 from lake.store import Lake
 from tests.lake.maintained import HOT_FROM, NOW, OLD, RECENT, TABLE, TODAY, append, content, publish, with_days
 
@@ -123,3 +125,26 @@ def test_a_published_version_that_is_gone_is_told_and_stops_nothing(tmp_path: Pa
     report = run_vacuum(context)
     assert [row["lost"] for row in report.rows] == [(2,)]
     assert "1 versions that publications name were gone before" in report.sentence
+
+
+@pytest.mark.parametrize("part", ["table", "partition", "schema"])
+def test_a_link_that_leads_out_of_the_lake_is_left_alone(tmp_path: Path, part: str) -> None:
+    lake = with_days(tmp_path, RECENT)
+    table = Path(lake.root) / TABLE
+    linked = {"table": table, "partition": table / "trade_date=2026-11-19", "schema": table.parent}[part]
+    away = tmp_path / "elsewhere"
+    shutil.move(linked, away)
+    (away / "somebody-elses.parquet").write_bytes(b"PAR1")
+    linked.symlink_to(away, target_is_directory=True)
+    compacted(lake)
+    before = set(away.rglob("*"))
+    with maintainer(lake, "vacuum") as hold:
+        found = {each.table: each for each in vacuum(lake, NOW, hold, 0, enforced=False)}
+        tidy_log(lake, TABLE, 61, checkpoint=True)
+    assert set(away.rglob("*")) == before
+    assert (found[TABLE].files, found[TABLE].link) == (0, str(table if part == "schema" else linked))
+    # A root that is itself a link leads nowhere else.
+    (tmp_path / "root").symlink_to(lake.root)
+    assert outside(str(tmp_path / "root"), "ops/published") is None
+    report = run_vacuum(MaintenanceContext(lake, load(state={"dir": tmp_path / "state"}), NOW))
+    assert f"{TABLE} is left alone" in report.sentence

@@ -72,6 +72,14 @@ async def converse(gateway: SimulatedGateway, *requests: object) -> list[dict[st
     return answers
 
 
+async def test_the_control_port_is_for_this_host_whatever_address_clients_use(start_gateway: StartGateway) -> None:
+    for host, bound in (("0.0.0.0", "127.0.0.1"), ("", "127.0.0.1"), ("127.0.0.2", "127.0.0.2")):
+        gateway = await start_gateway(control_port=0, host=host)
+        _, control = gateway._state.listener, gateway._listeners[-1]
+        assert control._server is not None
+        assert {each.getsockname()[0] for each in control._server.sockets} == {bound}
+
+
 async def test_control_port_tells_and_sets_the_clock(start_gateway: StartGateway, connect: ConnectClient) -> None:
     gateway = await start_gateway(control_port=0, at=AT)
     now, moved, faster = await converse(

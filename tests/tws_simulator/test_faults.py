@@ -513,6 +513,8 @@ async def test_the_control_port_tells_the_faults(start_gateway: StartGateway, co
         ("faults:\n- {fault: silent, from: 25:99}", "faults[0] silent.from:"),
         ("faults:\n- {fault: silent, from: 10:30, until: 2026-11-20 11:00}", "give both a date, or neither"),
         ("faults:\n- {fault: silent, symbol: AAPL}", "faults[0] silent.symbol: Extra inputs are not permitted"),
+        ("faults: " + "[" * 5_000 + "]" * 5_000, "nested too deeply"),
+        ("a: " * 5_000, "line 1"),
         ("faults:\n- {fault: farm_down, farm: moon}", "faults[0] farm_down.farm: Input should be 'usfarm'"),
     ],
 )

@@ -46,7 +46,7 @@ def broker(facts: Facts, findings: Findings, clock_skew_s: float | None, gateway
         findings,
         "lake_damaged",
         lambda error: error.error_type == LAKE_DAMAGED,
-        lambda run: bool(run["asked"]),
+        lambda run: bool(run["captured"]),
         steps=READERS,
     )
     _gateway(facts, findings, clock_skew_s is not None, gateway_error)

@@ -151,9 +151,7 @@ def _checked(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
             raise GatewayError(f"replay file {path} has values of {name} outside the years {_YEARS[0]} to {_YEARS[1]}")
     for name in ("underlying_price", "strike", "multiplier"):
         if not frame[name].is_between(0, _MOST, closed="none").all():
-            raise GatewayError(
-                f"replay file {path} has values of {name} that are no prices or sizes: they must be above 0"
-            )
+            raise GatewayError(f"replay file {path} has values of {name} that are no prices or sizes (above 0)")
     if rights := set(frame["right"].unique()) - {"C", "P"}:
         raise GatewayError(f"replay file {path} has the rights {sorted(rights)}; they must be C or P")
     named = set(frame["last_trade_date"].unique()) if "last_trade_date" in frame.columns else set()
