@@ -12,7 +12,7 @@ from typing import Any, get_args
 import pyarrow as pa
 import structlog
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from lake import storage
@@ -183,7 +183,13 @@ class Lake:
 
     def missing(self) -> list[str]:
         """Names of the tables that the manifest names and that are gone, sorted."""
-        return sorted(name for name in self._manifest().get(KNOWN_TABLES, []) if self.table(name) is None)
+        return sorted(name for name in self._manifest().get(KNOWN_TABLES, []) if self._is_gone(name))
+
+    def _is_gone(self, name: str) -> bool:
+        try:
+            return self.table(name) is None
+        except (Damaged, DeltaError):
+            return False
 
     def _handle(self, name: str) -> DeltaTable:
         with storage.explained(self.root):

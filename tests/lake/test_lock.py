@@ -155,11 +155,10 @@ class TestInAnObjectStore:
     def test_a_process_id_that_another_host_has_too_is_not_ours(
         self, lake: Lake, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with held_elsewhere(lake, "other-host") as pid:
-            with monkeypatch.context() as patch:
-                patch.setattr("os.getpid", lambda: pid)
-                with pytest.raises(MaintainerBusy, match=rf"compact on other-host \(PID {pid},"):
-                    take(lake)
+        with held_elsewhere(lake, "other-host") as pid, monkeypatch.context() as patch:
+            patch.setattr("os.getpid", lambda: pid)
+            with pytest.raises(MaintainerBusy, match=rf"compact on other-host \(PID {pid},"):
+                take(lake)
 
     def test_a_holder_whose_clock_is_set_back_stops_when_its_lease_has_run_out(
         self, lake: Lake, monkeypatch: pytest.MonkeyPatch
