@@ -26,7 +26,7 @@ RUN_TYPES: dict[Trigger, RunType] = {"schedule": "scheduled", "repair": "repair"
 
 
 # The kind of error that tells of damaged files; the watchdog opens an incident for it.
-LAKE_DAMAGED = "lake_damaged"
+LAKE_DAMAGED: ErrorType = "lake_damaged"
 
 
 def new_ingest_id() -> str:
