@@ -121,17 +121,11 @@ async def enrich(
     run.claim(lake)
     run.watch(session)
     session.use_market_data_type(FROZEN)
-    outcomes: list[Outcome] = []
     writer = _Writer(context, run, known, "enrichment", is_last_attempt(day, now, settings))
-    lost = False
     rules = CaptureRules(timeout_s=settings.enrichment.patience_s, retries=0, ends_at=superseded_at(day, settings))
-    for portion in _portions(asked):
-        engine = CaptureEngine(session, session.pace(settings.acquisition), rules, on_outcome)
-        found = await engine.capture([QuoteRequest(one, OPTION_TICKS, open_interest_ready) for one in portion])
-        outcomes += found
-        writer.write(map(_observation, found))
-        if lost := engine.lost:
-            break
+    outcomes, lost = await _observe(
+        asked, lambda: CaptureEngine(session, session.pace(settings.acquisition), rules, on_outcome), writer
+    )
     account(run, outcomes, None, session)
     run.failed = sum(_interest(outcome) is None for outcome in outcomes)
     run.captured = run.asked - run.failed
@@ -139,6 +133,21 @@ async def enrich(
     if lost:
         raise BrokerUnreachable(f"the connection to {session.address} was lost: run the same command again")
     return run
+
+
+async def _observe(
+    asked: Sequence[OptionContract], engine_of_portion: Callable[[], CaptureEngine], writer: "_Writer"
+) -> tuple[list[Outcome], bool]:
+    """Ask for contracts and write what is shown, portion by portion; whether the connection was lost on the way."""
+    outcomes: list[Outcome] = []
+    for portion in _portions(asked):
+        engine = engine_of_portion()
+        found = await engine.capture([QuoteRequest(one, OPTION_TICKS, open_interest_ready) for one in portion])
+        outcomes += found
+        writer.write(map(_observation, found))
+        if engine.lost:
+            return outcomes, True
+    return outcomes, False
 
 
 def _check_time(day: date, settings: Settings, now: datetime) -> None:

@@ -10,6 +10,7 @@ from deltalake.exceptions import DeltaError
 
 from lake import storage
 from lake.errors import LakeError
+from lake.links import outside
 from lake.maintenance.lock import Hold
 from lake.reads import reader
 from lake.store import Lake
@@ -68,7 +69,7 @@ def vacuum(
         table = lake.table(name)
         if table is None:
             continue
-        if link := storage.outside(lake.root, name):
+        if link := outside(lake.root, name):
             # deltalake follows symbolic links when it lists a table, and deletes what is behind them (1.6.6).
             yield Unneeded(name, 0, 0, 0, (), link)
             continue
@@ -109,7 +110,7 @@ def _openable(lake: Lake, name: str, versions: Sequence[int]) -> tuple[list[int]
 def tidy_log(lake: Lake, name: str, keep_days: int, *, checkpoint: bool) -> None:
     """Keep the log of a table for `keep_days`, write a checkpoint when asked to, and drop older log files."""
     table = lake.table(name)
-    if table is None or storage.outside(lake.root, name):
+    if table is None or outside(lake.root, name):
         return
     kept = f"interval {keep_days} days"
     with storage.explained(lake.root):

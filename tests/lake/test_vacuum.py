@@ -12,10 +12,10 @@ from flows.maintenance import MaintenanceContext, run_vacuum
 from ingest.errors import UsageError
 from ingest.settings import load
 from lake.errors import LakeError
+from lake.links import outside
 from lake.maintenance.compaction import candidates, compact
 from lake.maintenance.lock import maintainer
 from lake.maintenance.vacuum import kept_versions, tidy_log, vacuum
-from lake.storage import outside
 from lake.store import Lake
 from tests.lake.maintained import HOT_FROM, NOW, OLD, RECENT, TABLE, TODAY, append, content, publish, with_days
 

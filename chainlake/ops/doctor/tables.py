@@ -11,6 +11,7 @@ from chainlake.ops.rollout.gates import last_reported
 from ingest.settings import Settings
 from lake import storage
 from lake.errors import LakeError, LakeMissing
+from lake.links import outside
 from lake.maintenance.evolution import changed_types
 from lake.reads import Reader, reader
 from lake.store import Lake
@@ -54,7 +55,7 @@ def _tables(lake: Lake) -> Iterator[Check]:
                     problem,
                     "have it back from a backup (docs/backup.md); the other tables are not touched",
                 )
-            if link := storage.outside(lake.root, name):
+            if link := outside(lake.root, name):
                 yield warn(
                     f"table {name}",
                     f"{link} is a link that leads out of {lake.root}",
