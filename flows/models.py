@@ -13,6 +13,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeGuard
 
+from flows.seeds import ACTIONS, UNIVERSE, refusal_of
 from ingest.calendar.sessions import UTC, next_session, previous_session
 from ingest.open_interest.enrichment import filled_by
 from ingest.settings import Settings
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from dbt_common.exceptions import CompilationError
 
 PROJECT = resources.DBT_PROJECT
-SEEDS = ("universe.csv", "corporate_actions.csv")
 # Tables that a build reads, at one version each, and tables that it writes, as <schema>/<table>.
 SOURCES = tuple(BY_NAME)
 MODELLED = (
@@ -269,11 +269,14 @@ def _dbt(manifest: Any = None) -> "dbtRunner":
 def _check_inputs(seeds: Path, as_of: datetime | None) -> None:
     if as_of is not None and as_of.tzinfo is None:
         raise ModelError(f"as_of {as_of} has no time zone: give an aware instant")
-    for name in SEEDS:
+    for name in (UNIVERSE, ACTIONS):
         if not (seeds / name).is_file():
             raise ModelError(
                 f"{seeds / name} is missing: `chainlake init` writes one, or name its folder in the settings"
             )
+        # dbt asks this too (macro check_seeds), but only after it has read the files in its own way.
+        if refusal := refusal_of(str(seeds / name)):
+            raise InputRefused(refusal)
     if not (PROJECT / "dbt_project.yml").is_file():
         raise ModelError(f"no dbt project at {PROJECT}: install Chainlake again")
 

@@ -1,10 +1,12 @@
 """The universe file: which underlyings are recorded."""
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from ingest.contracts import Underlying
+from ingest.csv_files import WrongLine, read_lines
 from ingest.errors import UsageError
 
 COLUMNS = ("symbol", "conid", "sec_type", "exchange", "weight", "group", "views")
@@ -16,9 +18,20 @@ VIEWS = {
 }
 
 
+# A symbol as IB writes it, and what people write for the blank in one.
+SYMBOL = re.compile(r"[A-Z0-9]+( [A-Z0-9]+)*", re.ASCII)
+SEPARATORS = re.compile(r"[\s./-]+", re.ASCII)
+# IB's contract ids have up to ten digits.
+CONID = re.compile(r"0*[1-9]\d{0,11}", re.ASCII)
+WEIGHT = re.compile(r"\d+(\.\d*)?|\.\d+", re.ASCII)
+
+
 def ib_symbol(symbol: str) -> str:
-    """`symbol` as IB writes it: ``BRK.B`` is ``BRK B``."""
-    return " ".join(symbol.strip().upper().replace(".", " ").split())
+    """`symbol` as IB writes it: ``brk.b``, ``BRK-B`` and ``BRK/B`` are ``BRK B``.
+
+    The macro `ib_symbol` of the dbt project and the simulated gateway (`events.ib_symbol`) state the same rule.
+    """
+    return SEPARATORS.sub(" ", symbol).strip().upper()
 
 
 def read_universe(file: Path) -> list[Underlying]:
@@ -26,19 +39,14 @@ def read_universe(file: Path) -> list[Underlying]:
 
     Only `symbol` must be filled. Raises UsageError naming the line.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"universe file {file} cannot be read ({error}): set universe.file") from None
-    reader = csv.DictReader(text.splitlines())
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
-    if missing:
-        raise UsageError(f"{file}, line 1: no column {', '.join(missing)}; expected {','.join(COLUMNS)}")
     underlyings: dict[str, Underlying] = {}
-    for row in reader:
-        underlying = _parse(row, f"{file}, line {reader.line_num}")
+    for line, fields in read_lines(file, COLUMNS, "universe.file"):
+        try:
+            underlying = _parse(fields)
+        except ValueError as error:
+            raise WrongLine(file, line, str(error)) from None
         if underlying.symbol in underlyings:
-            raise UsageError(f"{file}, line {reader.line_num}: {underlying.symbol} stands twice; remove one line")
+            raise WrongLine(file, line, f"{underlying.symbol} stands twice; remove one line")
         underlyings[underlying.symbol] = underlying
     if not underlyings:
         raise UsageError(f"{file} names no underlying: add lines with at least a symbol")
@@ -65,24 +73,23 @@ def choose(universe: Sequence[Underlying], symbols: Sequence[str]) -> list[Under
     return [known.get(symbol, Underlying(symbol, group="adhoc")) for symbol in wanted] if wanted else list(universe)
 
 
-def _parse(row: dict[str, str | None], where: str) -> Underlying:
-    fields = {name: (row.get(name) or "").strip() for name in COLUMNS}
-    if None in row or any(row.get(name) is None for name in COLUMNS):
-        raise UsageError(f"{where}: expected {len(COLUMNS)} fields ({','.join(COLUMNS)})")
+def _parse(fields: dict[str, str]) -> Underlying:
     symbol = ib_symbol(fields["symbol"])
-    if not symbol or not symbol.replace(" ", "").isalnum():
-        raise UsageError(f"{where}: {fields['symbol']!r} is not a symbol")
+    if not SYMBOL.fullmatch(symbol):
+        raise ValueError(f"{fields['symbol']!r} is not a symbol")
     if fields["views"] not in VIEWS:
-        raise UsageError(f"{where}: views is {fields['views']!r}; expected intraday, close or both")
-    try:
-        return Underlying(
-            symbol=symbol,
-            conid=int(fields["conid"]) if fields["conid"] else None,
-            sec_type=fields["sec_type"] or "STK",
-            exchange=fields["exchange"] or "SMART",
-            weight=float(fields["weight"]) if fields["weight"] else None,
-            group=fields["group"],
-            views=VIEWS[fields["views"]],
-        )
-    except ValueError:
-        raise UsageError(f"{where}: conid must be a whole number and weight a number, or empty") from None
+        raise ValueError(f"views is {fields['views']!r}; expected intraday, close or both")
+    weight = fields["weight"]
+    if fields["conid"] and not CONID.fullmatch(fields["conid"]):
+        raise ValueError(f"conid {fields['conid']!r} is no whole number above 0; it may be empty")
+    if weight and not WEIGHT.fullmatch(weight):
+        raise ValueError(f"weight {weight!r} is no number of 0 or more; it may be empty")
+    return Underlying(
+        symbol=symbol,
+        conid=int(fields["conid"]) if fields["conid"] else None,
+        sec_type=fields["sec_type"] or "STK",
+        exchange=fields["exchange"] or "SMART",
+        weight=float(weight) if weight else None,
+        group=fields["group"],
+        views=VIEWS[fields["views"]],
+    )

@@ -17,6 +17,7 @@ from flows.steps import PipelineContext, trading_session
 from ingest.calendar.sessions import NEW_YORK, Session
 from ingest.errors import UsageError
 from ingest.settings import Settings, load
+from ingest.universe import SYMBOL, ib_symbol
 
 T = TypeVar("T")
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file; default config/chainlake.toml.")]
@@ -118,8 +119,11 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def symbols_from(text: str | None) -> list[str]:
-    """The symbols in a comma-separated list."""
-    return [symbol for symbol in (text or "").split(",") if symbol.strip()]
+    """The symbols in a comma-separated list, as IB writes them, each once. Raises UsageError for what is no symbol."""
+    given = [symbol for symbol in (text or "").split(",") if symbol.strip()]
+    if wrong := [symbol for symbol in given if not SYMBOL.fullmatch(ib_symbol(symbol))]:
+        raise UsageError(f"{wrong[0].strip()!r} is not a symbol: write them as AAPL,BRK.B")
+    return list(dict.fromkeys(map(ib_symbol, given)))
 
 
 def session_from(text: str, now: datetime | None = None) -> Session:

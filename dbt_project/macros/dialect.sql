@@ -3,6 +3,13 @@
 {#- `right` is a reserved word of SQL. -#}
 {% macro quoted(column) -%}{{ adapter.quote(column) }}{%- endmacro %}
 
+{#- A symbol as IB writes it: brk.b, BRK-B and BRK/B are BRK B. ingest/universe.py states the same rule. -#}
+{% macro ib_symbol(column) -%}
+  {{ return(adapter.dispatch('ib_symbol', 'chainlake')(column)) }}
+{%- endmacro %}
+{% macro default__ib_symbol(column) -%}upper(trim(regexp_replace({{ column }}, '[\s./-]+', ' ', 'g'))){%- endmacro %}
+{% macro spark__ib_symbol(column) -%}upper(trim(regexp_replace({{ column }}, '[ \t./-]+', ' '))){%- endmacro %}
+
 {#- The instant at which New York clocks show `clock` (HH:MM or HH:MM:SS) on the date `day`. -#}
 {% macro new_york_instant(day, clock) -%}
   {{ return(adapter.dispatch('new_york_instant', 'chainlake')(day, clock)) }}

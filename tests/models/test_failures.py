@@ -60,6 +60,36 @@ WRONG_LINES: list[tuple[list[str], int, str]] = [
     ([SPLIT + ",y"], 2, "it has not 9 fields"),
     # Empty lines count, and a comma between quotation marks is none.
     (["", SPLIT.replace(",x", ',"Apple, Inc."'), "", SPLIT], 5, "it repeats line 3"),
+    ([SPLIT.replace("AAPL", "A;B")], 2, "symbol 'A;B' is not a symbol"),
+    ([SPLIT.replace("7,1", "7000,1")], 2, "a split of more than 1,000 new shares for an old one cannot be"),
+    ([SPLIT.replace("7,1", "nan,1")], 2, "ratio_new 'nan' is no number above 0"),
+    (["COST,special_dividend,2020-12-01,,,-10,,2020-11-17T05:00:00Z,x"], 2, "cash_amount '-10' is no number above 0"),
+    ([SPLIT.replace("1,,,", "1,,META,")], 2, "a split has no new_symbol"),
+    ([SPLIT.replace("T20:30:00Z", "")], 2, "known_at '2014-04-23' is no instant like"),
+    # Two spellings of one symbol; one split under both symbols of a company; two companies under one symbol.
+    ([SPLIT, SPLIT.replace("AAPL", "aapl")], 3, "it repeats line 2"),
+    (
+        ["AAA,symbol_change,2014-06-09,,,,AAPL,2014-04-23T20:30:00Z,x", SPLIT, SPLIT.replace("AAPL", "AAA")],
+        3,
+        "it repeats line 4: AAA becomes AAPL on that day",
+    ),
+    (
+        [f"{one},symbol_change,2014-06-09,,,,AAPL,2014-04-23T20:30:00Z,x" for one in ("AAA", "BBB")],
+        3,
+        "by line 2 AAA becomes AAPL on 2014-06-09",
+    ),
+    (
+        [
+            f"{one},symbol_change,2014-06-09,,,,{new},2014-04-23T20:30:00Z,x"
+            for one, new in (("AAPL", "XYZ"), ("AAA", "AAPL"))
+        ]
+        + [SPLIT],
+        4,
+        "one company leaves AAPL on 2014-06-09 and AAA takes it: whose split is this?",
+    ),
+    ([SPLIT.replace(",x", "," + 140_000 * "x")], 2, "it is no line of a CSV (field larger than field limit"),
+    ([SPLIT.replace(",x", ',"x')], 2, "it is no line of a CSV (unexpected end of data)"),
+    ([SPLIT.replace(",x", ",\0")], 2, "it cannot be read, as it holds a NUL"),
 ]
 
 
@@ -92,6 +122,30 @@ def test_wrong_columns_of_the_corporate_actions_are_named(lake: SmallLake) -> No
             lake.build([DAY])
     finally:
         file.write_text(kept)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xef\xbb\xbf"])
+def test_an_empty_file_is_refused(lake: SmallLake, content: bytes) -> None:
+    for name in ("corporate_actions.csv", "universe.csv"):
+        file = lake.seeds / name
+        kept = file.read_bytes()
+        file.write_bytes(content)
+        try:
+            with pytest.raises(InputRefused, match=rf"{name}, line 1: the file is empty: its first line names the"):
+                lake.build([DAY])
+        finally:
+            file.write_bytes(kept)
+
+
+def test_bytes_that_are_not_utf_8_are_named_by_their_line(lake: SmallLake) -> None:
+    file = lake.seeds / "corporate_actions.csv"
+    kept = file.read_bytes()
+    file.write_bytes(kept + f"{SPLIT}é\n".encode("latin-1"))
+    try:
+        with pytest.raises(InputRefused, match=r"corporate_actions\.csv, line 2: it cannot be read, as byte 0xe9"):
+            lake.build([DAY])
+    finally:
+        file.write_bytes(kept)
 
 
 @pytest.fixture

@@ -164,3 +164,23 @@ def test_a_wrong_line_of_the_corporate_actions_stops_the_build_before_it_writes(
     assert ran.returncode != 0
     assert "corporate_actions.csv, line 3: a split needs ratio_new and ratio_old" in ran.stdout
     assert {name: lake.version(name) for name in lake.table_names()} == before
+
+
+def test_the_files_of_a_spreadsheet_are_read_and_their_symbols_written_as_ib_does(another: Path) -> None:
+    for name, line in (
+        ("universe.csv", "aapl,1,STK,SMART,,,both"),
+        ("corporate_actions.csv", f"aapl,split,{DAYS[1]},2,1,,,2014-05-01T00:00:00Z,x"),
+    ):
+        file = another / "config" / name
+        header = file.read_text().splitlines()[0]
+        file.write_bytes(b"\xef\xbb\xbf" + f"{header}\r\n\r\n{line}\r\n  \r\n\r\n".encode())
+    ran = dbt(another, "build", "--project-dir", "dbt_project", "--profiles-dir", ".")
+    failed = [line for line in ran.stdout.splitlines() if "[FAIL" in line or "[ERROR" in line]
+    assert [line for line in failed if "oi_filled_holds" not in line] == [], ran.stdout
+    uri = Lake.open(another / "data" / "lake").uri("clean/daily_adjusted")
+    strikes = connect().sql(f"select trade_date, strike_adj from delta_scan('{uri}') order by 1").fetchall()
+    assert strikes == [(DAYS[0], 50.0), (DAYS[1], 100.0)]
+    universe = connect().sql(
+        f"select underlying, frozen from delta_scan('{uri.replace('clean/daily_adjusted', 'quality/slot_coverage')}')"
+    )
+    assert {symbol for symbol, _ in universe.fetchall()} == {"AAPL"}

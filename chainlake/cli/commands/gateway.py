@@ -15,7 +15,7 @@ from chainlake.cli.terminal import show
 from ingest.calendar.sessions import NEW_YORK, new_york
 from ingest.errors import UsageError
 from ingest.settings import first_mistake, here_or_shipped
-from ingest.universe import choose, ib_symbol, read_universe
+from ingest.universe import choose, read_universe
 from lake.replay import write_replay_day
 from lake.store import Lake
 
@@ -112,7 +112,7 @@ def gateway(
                 symbols=tuple(UnderlyingSpec(u.symbol, conid=u.conid) for u in universe),
                 seed=seed,
                 corporate_actions=corporate_actions,
-                minis=tuple(ib_symbol(symbol) for symbol in o.symbols_from(minis)),
+                minis=tuple(o.symbols_from(minis)),
                 at=o.instant_from("--at", at) if at else first_morning(files),
                 speed=speed,
                 lines=lines,

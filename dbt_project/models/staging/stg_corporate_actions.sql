@@ -4,15 +4,14 @@ source as (
     select * from {{ ref('corporate_actions') }}
 ),
 
--- IB writes a class of shares with a blank (BRK B); a dot is accepted.
 cleaned as (
     select
-        replace(trim(symbol), '.', ' ') as symbol,
+        {{ ib_symbol('symbol') }} as symbol,
         trim(event_type) as listed_event_type,
         effective_date,
         ratio_new / nullif(ratio_old, 0) as ratio,
         cash_amount,
-        replace(trim(new_symbol), '.', ' ') as new_symbol,
+        {{ ib_symbol('new_symbol') }} as new_symbol,
         known_at,
         source
     from source

@@ -1,4 +1,4 @@
 select
-    replace(trim(symbol), '.', ' ') as underlying,
+    {{ ib_symbol('symbol') }} as underlying,
     coalesce(nullif(trim(views), ''), 'both') as views
 from {{ ref('universe') }}

@@ -4,6 +4,8 @@ The file is the one that the lake adjusts with (docs/reference/configuration-dat
 """
 
 import csv
+import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -78,11 +80,11 @@ def read_corporate_actions(file: Path) -> list[CorporateAction]:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as reason:
         raise GatewayError(f"corporate actions {file} cannot be read ({reason}); give the path of a CSV") from None
-    reader = csv.DictReader(text.splitlines())
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     if missing := [name for name in COLUMNS if name not in (reader.fieldnames or [])]:
         raise GatewayError(f"{file}, line 1: no column {', '.join(missing)}; expected {','.join(COLUMNS)}")
     editions: dict[tuple[str, EventType, date], tuple[datetime, CorporateAction]] = {}
-    for row in reader:
+    for row in _rows(reader, file):
         where = f"{file}, line {reader.line_num}"
         if None in row or None in row.values():
             raise GatewayError(f"{where}: expected {len(COLUMNS)} fields ({','.join(COLUMNS)})")
@@ -95,6 +97,14 @@ def read_corporate_actions(file: Path) -> list[CorporateAction]:
         for _, action in editions.values()
         if action.event_type != "special_dividend" or action.cash >= SMALLEST_SPECIAL_DIVIDEND
     ]
+
+
+def _rows(reader: "csv.DictReader[str]", file: Path) -> Iterator[dict[str, str]]:
+    """The lines of `reader` that are not blank."""
+    try:
+        yield from (row for row in reader if "".join(text for text in row.values() if isinstance(text, str)).strip())
+    except csv.Error as reason:
+        raise GatewayError(f"{file}, line {reader.line_num}: no line of a CSV ({reason}); correct it") from None
 
 
 def regimes_of(symbol: str, actions: Iterable[CorporateAction], first: date, last: date) -> tuple[Regime, ...]:
@@ -134,11 +144,16 @@ def _of_underlying(name: str, actions: Sequence[CorporateAction]) -> Iterator[tu
             yield day, found[::-1]
 
 
+def ib_symbol(symbol: str) -> str:
+    """`symbol` as IB writes it, with a blank for a dot, a dash or a slash; the client's: `ingest.universe`."""
+    return re.sub(r"[\s./-]+", " ", symbol).strip().upper()
+
+
 def _parse(fields: dict[str, str], where: str) -> tuple[datetime, CorporateAction]:
     event_type = fields["event_type"]
     if event_type not in get_args(EventType):
         raise GatewayError(f"{where}: event_type is {event_type!r}; expected {', '.join(get_args(EventType))}")
-    symbol, new_symbol = (" ".join(fields[name].replace(".", " ").upper().split()) for name in ("symbol", "new_symbol"))
+    symbol, new_symbol = (ib_symbol(fields[name]) for name in ("symbol", "new_symbol"))
     ratio, cash = Fraction(1), 0.0
     try:
         effective_date = date.fromisoformat(fields["effective_date"])
