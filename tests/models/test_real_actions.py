@@ -34,7 +34,7 @@ AAPL_DATES = (
 OTHERS = {
     "NWSA": (date(2013, 6, 28), date(2013, 7, 1)),
     "COST": (date(2020, 11, 30), date(2020, 12, 1)),
-    "GE": (date(2021, 7, 30), date(2021, 8, 2), date(2024, 4, 2)),
+    "GE": (date(2021, 7, 30), date(2021, 8, 2), date(2023, 1, 4), date(2024, 4, 2)),
     "FB": (date(2022, 6, 8), date(2022, 6, 9)),
     "META": (date(2022, 6, 9),),
     "TSLA": (date(2020, 8, 28), date(2022, 8, 24)),
@@ -222,8 +222,9 @@ def test_special_dividends_lower_strikes_and_underlying_by_their_cash(real: Real
 
 def test_each_new_deliverable_of_ge_ends_the_series_before_it(real: Real) -> None:
     columns = "adjusted_contract_key, adjustment_events"
-    assert later(real, "GE", date(2021, 7, 30), columns) == (
-        "GE|GE@2024-04-02|100|2014-07-17|C|400.00",
-        ["deliverable_change:2021-08-02", "deliverable_change:2023-01-04", "deliverable_change:2024-04-02"],
-    )
+    events = ["deliverable_change:2021-08-02", "deliverable_change:2023-01-04", "deliverable_change:2024-04-02"]
+    # Four instruments: the first change after a row ends the series that it belongs to.
+    assert later(real, "GE", date(2021, 7, 30), columns) == ("GE|GE@2021-08-02|100|2014-07-17|C|400.00", events)
+    assert later(real, "GE", date(2021, 8, 2), columns) == ("GE|GE@2023-01-04|100|2014-07-17|C|400.00", events[1:])
+    assert later(real, "GE", date(2023, 1, 4), columns) == ("GE|GE@2024-04-02|100|2014-07-17|C|400.00", events[2:])
     assert later(real, "GE", date(2024, 4, 2), columns) == ("GE|GE|100|2014-07-17|C|400.00", [])

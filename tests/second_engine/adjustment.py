@@ -116,13 +116,16 @@ def _order(action: Action) -> tuple[date, int]:
 
 def daily_adjusted(daily_clean: pl.DataFrame, actions: dict[str, list[Action]]) -> pl.DataFrame:
     """clean/daily_adjusted: daily_clean and its restated columns; same key."""
-    histories = _histories(daily_clean.select("underlying", "trade_date").unique(), actions)
-    rows = daily_clean.join(histories, on=["underlying", "trade_date"], how="left")
+    reached = {
+        (underlying, day): list(reaching(actions, underlying, day))
+        for underlying, day in daily_clean.select("underlying", "trade_date").unique().iter_rows()
+    }
+    rows = daily_clean.join(_histories(reached), on=["underlying", "trade_date"], how="left")
+    listed = ["underlying", "trade_date", "strike"]
+    rows = rows.join(_restated_strikes(daily_clean.select(listed).unique(), reached), on=listed, how="left")
     factor, ratio = pl.col("price_factor"), pl.col("_ratio")
-    strike = _restated_strike(rows)
     return (
         rows.with_columns(
-            strike,
             *((pl.col(name) * factor).alias(f"{name}_adj") for name in PRICES),
             *((pl.col(name) * ratio).alias(f"{name}_adj") for name in COUNTS),
             (pl.col("underlying_close") * factor - pl.col("strike_shift")).alias("underlying_close_adj"),
@@ -131,35 +134,37 @@ def daily_adjusted(daily_clean: pl.DataFrame, actions: dict[str, list[Action]]) 
             (pl.col("theta").cast(pl.Float64) / ratio).cast(pl.Float32).alias("theta_adj"),
         )
         .with_columns(
-            (pl.col("underlying_close_adj") / pl.col("strike_adj") - 1).alias("moneyness_pct_adj"), _contract_key()
+            # A contract whose strike a dividend left alone delivers that cash beside the shares.
+            ((pl.col("underlying_close_adj") + pl.col("_kept")) / pl.col("strike_adj") - 1).alias("moneyness_pct_adj"),
+            _contract_key(),
         )
-        .drop("_ratio", "_ratios", "_cashes", "_today", "_since")
+        .select(pl.exclude("^_.*$"))
     )
 
 
-def _histories(pairs: pl.DataFrame, actions: dict[str, list[Action]]) -> pl.DataFrame:
+def _histories(reached: dict[tuple[str, date], list[Action]]) -> pl.DataFrame:
     """One row per underlying and trade date: what all events that reach it amount to."""
     made = []
-    for underlying, trade_date in pairs.iter_rows():
-        reached = list(reaching(actions, underlying, trade_date))
-        ratio, shift, today, since = 1, 0.0, underlying, None
-        for action in reached:
+    for (underlying, trade_date), events in reached.items():
+        ratio, shift, today = 1, 0.0, underlying
+        for action in events:
             ratio *= action.ratio
             shift = shift / action.ratio + action.cash / MICRO
             today = action.new_symbol or today
-            since = action.effective_date if action.event in ANOTHER_SERIES else since
+        reused = next((action.effective_date for action in events if action.event == "symbol_reused"), None)
         made.append(
             {
                 "underlying": underlying,
                 "trade_date": trade_date,
                 "price_factor": 1 / ratio,
                 "strike_shift": shift,
-                "adjustment_events": [str(action) for action in reached],
+                "adjustment_events": [str(action) for action in events],
                 "_ratio": ratio,
-                "_ratios": [action.ratio for action in reached],
-                "_cashes": [action.cash for action in reached],
                 "_today": today,
-                "_since": since,
+                "_company": today if reused is None else f"{today}@{reused}",
+                # A new series begins with each of these dates: the next one after the row ends its own.
+                "_since": min((a.effective_date for a in events if a.event in ANOTHER_SERIES), default=None),
+                "_first": min((a.effective_date for a in events), default=None),
             }
         )
     return pl.DataFrame(
@@ -171,26 +176,46 @@ def _histories(pairs: pl.DataFrame, actions: dict[str, list[Action]]) -> pl.Data
             "strike_shift": pl.Float64,
             "adjustment_events": pl.List(pl.String),
             "_ratio": pl.Int64,
-            "_ratios": pl.List(pl.Int64),
-            "_cashes": pl.List(pl.Int64),
             "_today": pl.String,
+            "_company": pl.String,
             "_since": pl.Date,
+            "_first": pl.Date,
         },
     )
 
 
-def _restated_strike(rows: pl.DataFrame) -> pl.Expr:
-    """``strike_adj``: divided and lowered event by event, each time rounded to the cent, half a cent up."""
-    events = rows["_ratios"].list.len().max()
-    strike = (pl.col("strike") * MICRO).round().cast(pl.Int64)
-    for k in range(int(events) if isinstance(events, int) else 0):
-        ratio = pl.col("_ratios").list.get(k, null_on_oob=True)
-        cash = pl.col("_cashes").list.get(k, null_on_oob=True)
+def _restated_strikes(listed: pl.DataFrame, reached: dict[tuple[str, date], list[Action]]) -> pl.DataFrame:
+    """``strike_adj`` of each of the `listed` strikes, and how its contract is told from others."""
+    made = []
+    for underlying, trade_date, strike in listed.iter_rows():
+        strike_adj, kept, told, apart = _restated_strike(strike, reached[underlying, trade_date])
+        made.append((underlying, trade_date, strike, strike_adj / MICRO, kept, told, apart))
+    names = ("underlying", "trade_date", "strike", "strike_adj", "_kept", "_told", "_apart")
+    types = (pl.String, pl.Date, pl.Float64, pl.Float64, pl.Float64, pl.Int64, pl.Date)
+    return pl.DataFrame(made, schema=dict(zip(names, types, strict=True)), orient="row")
+
+
+def _restated_strike(listed: float, events: list[Action]) -> tuple[int, float, int, date | None]:
+    """A strike, divided and lowered event by event, each time rounded to the cent, half a cent up.
+
+    Returns it in micro-dollars; the dividends that could not lower it, in later dollars; the strike by which the
+    contract is told; and the date of the event that it is kept apart from, if any: the first that would have left
+    nothing of it.
+    """
+    strike, kept, told, apart = round(listed * MICRO), 0.0, None, None
+    for event in events:
         # floor(strike / ratio - cash + half a cent), with no division before the last step.
-        lowered = 2 * (strike - cash * ratio) + CENT * ratio
-        changes = (ratio > 1) | (cash > 0)
-        strike = pl.when(changes.fill_null(False)).then((lowered // (2 * CENT * ratio)) * CENT).otherwise(strike)
-    return (strike.cast(pl.Float64) / MICRO).alias("strike_adj")
+        doubled = 2 * (strike - event.cash * event.ratio) + CENT * event.ratio
+        lowered = (doubled // (2 * CENT * event.ratio)) * CENT if event.ratio > 1 or event.cash else strike
+        kept /= event.ratio
+        if lowered > 0:
+            strike = lowered
+            continue
+        if apart is None:
+            told, apart = strike, event.effective_date
+        kept += event.cash / MICRO
+        strike = strike if event.cash else CENT
+    return strike, kept, strike if told is None else told, apart
 
 
 def _contract_key() -> pl.Expr:
@@ -198,18 +223,26 @@ def _contract_key() -> pl.Expr:
     rest = pl.col("trading_class").str.strip_prefix(pl.col("underlying"))
     follows = pl.col("trading_class").str.starts_with(pl.col("underlying"))
     root = pl.when(follows).then(pl.col("_today") + rest).otherwise(pl.col("trading_class"))
-    since = (
-        pl.when(pl.col("_since").is_not_null())
-        .then("@" + pl.col("_since").dt.to_string("%Y-%m-%d"))
-        .otherwise(pl.lit(""))
-    )
-    cents = (pl.col("strike_adj") * 100).round().cast(pl.Int64)
+    # Strikes of one chain that rounding has made equal are told by what was listed.
+    chain = ("trade_date", "underlying", "trading_class", "multiplier", "expiry", "right", "_told", "_apart")
+    merged = pl.col("strike").n_unique().over(chain) > 1
+    listed = (pl.col("strike") * MICRO).round().cast(pl.Int64)
+    strike = pl.when(merged).then(_cents(listed)).otherwise(_cents(pl.col("_told")))
     return pl.concat_str(
-        "_today",
-        root + since,
+        "_company",
+        root + _dated(pl.col("_since")),
         pl.col("multiplier").cast(pl.Int64).cast(pl.String),
         pl.col("expiry").dt.to_string("%Y-%m-%d"),
         "right",
-        (cents // 100).cast(pl.String) + "." + (cents % 100).cast(pl.String).str.zfill(2),
+        strike + _dated(pl.when(merged).then("_first").otherwise("_apart")),
         separator="|",
     ).alias("adjusted_contract_key")
+
+
+def _cents(micro: pl.Expr) -> pl.Expr:
+    cents = (micro / CENT).round().cast(pl.Int64)
+    return (cents // 100).cast(pl.String) + "." + (cents % 100).cast(pl.String).str.zfill(2)
+
+
+def _dated(day: pl.Expr) -> pl.Expr:
+    return pl.when(day.is_not_null()).then("@" + day.dt.to_string("%Y-%m-%d")).otherwise(pl.lit(""))

@@ -6,15 +6,18 @@ contracts, slots and attempts, as there are thousands of them.
 
 import math
 import random
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
 
 from ingest.calendar.sessions import Session, Slot, new_york, session_on, sessions_between
-from tests.models.rows import LATER, QUOTED, Row, contract
+from ingest.corporate_actions import wrong_lines
+from tests.models.rows import LATER, QUOTED, Row, contract, write_seeds
 from tests.second_engine.staging import CLOSE_DEADLINE
 
 FIRST, LAST = date(2014, 5, 1), date(2015, 1, 30)
@@ -181,13 +184,21 @@ def _lives(draw: st.DrawFn, symbol: str) -> list[Row]:
     return [*rows, corrected | change | {"known_at": "2000-01-02T00:00:00Z"}]
 
 
+def _consistent(actions: list[Row]) -> list[Row]:
+    """`actions` without the lines that the file may not have beside the others."""
+    with tempfile.TemporaryDirectory() as folder:
+        while wrong := wrong_lines(write_seeds(Path(folder), actions=actions) / "corporate_actions.csv"):
+            del actions[wrong[0].line - 2]
+    return actions
+
+
 @st.composite
 def markets(draw: st.DrawFn, dates: int = 12) -> Market:
     """Markets of `dates` trade dates, one of them at least an early close, and a dozen or more actions."""
     chosen = draw(st.lists(st.sampled_from(SESSIONS), min_size=dates - 1, max_size=dates - 1, unique=True))
     listed = [row for symbol in RECORDED for row in draw(_lives(symbol))]
     listed += draw(st.lists(_actions(), max_size=8))
-    actions = list({tuple(row[name] for name in ACTION_KEY): row for row in listed}.values())
+    actions = _consistent(list({tuple(row[name] for name in ACTION_KEY): row for row in listed}.values()))
     as_of = draw(st.sampled_from([LATER, LATER, new_york(chosen[0], time(12))]))
     return Market(
         as_of=as_of,
@@ -205,8 +216,8 @@ def markets(draw: st.DrawFn, dates: int = 12) -> Market:
 def listed() -> list[Row]:
     """The contracts of every date, an adjusted and a mini root among them.
 
-    Halves of the odd strikes fall on half cents that have no exact double. All are so high that no chain of splits and
-    dividends takes one below zero, where "half a cent up" would be a question of taste.
+    Halves of the odd strikes fall on half cents that have no exact double. The low ones are brought together by a
+    split, or to nothing by a dividend.
     """
     made = []
     for k, symbol in enumerate(RECORDED):
@@ -217,6 +228,7 @@ def listed() -> list[Row]:
             {"strike": 64500.0, "right": "P"},
             {"strike": 64500.0, "trading_class": f"{symbol}1"},
             {"strike": 64000.0, "trading_class": f"{symbol}7", "multiplier": 10.0},
+            *({"strike": strike} for strike in (0.5, 3.0, 3.01)),
         ]
         made += [contract(100 * (k + 1) + n, underlying=symbol, **each) for n, each in enumerate(terms)]
     return made

@@ -15,6 +15,7 @@ folded as (
         cast(0 as double) as strike_shift,
         underlying as underlying_today,
         cast(null as date) as series_until,
+        cast(null as date) as symbol_until,
         {{ empty_list() }} as adjustment_events
     from steps
     where step = 1
@@ -27,10 +28,14 @@ folded as (
         folded.contract_factor * steps.contract_factor as contract_factor,
         folded.strike_shift / steps.contract_factor + steps.cash_amount as strike_shift,
         coalesce(steps.new_symbol, folded.underlying_today) as underlying_today,
-        case
-            when steps.event_type in ('deliverable_change', 'symbol_reused') then steps.effective_date
-            else folded.series_until
-        end as series_until,
+        -- What follows the first of them is another series, whatever else comes later.
+        coalesce(
+            folded.series_until,
+            case when steps.event_type in ('deliverable_change', 'symbol_reused') then steps.effective_date end
+        ) as series_until,
+        coalesce(
+            folded.symbol_until, case when steps.event_type = 'symbol_reused' then steps.effective_date end
+        ) as symbol_until,
         {{ list_with('folded.adjustment_events', "steps.event_type || ':' || " ~ iso_date('steps.effective_date')) }}
             as adjustment_events
     from folded
@@ -58,6 +63,7 @@ select
     1 / cast(folded.contract_factor as double) as price_factor,
     folded.strike_shift,
     folded.underlying_today,
+    folded.symbol_until,
     folded.series_until,
     folded.adjustment_events
 from folded

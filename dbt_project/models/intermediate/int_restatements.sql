@@ -14,7 +14,9 @@ expected as (
         coalesce(regimes.price_factor, 1) as price_factor,
         coalesce(regimes.strike_shift, 0) as strike_shift,
         coalesce(regimes.adjustment_events, {{ empty_list() }}) as adjustment_events,
-        coalesce(regimes.underlying_today, daily.underlying) as underlying_today
+        {{ company_today('coalesce(regimes.underlying_today, daily.underlying)', 'regimes.symbol_until') }}
+            as company_today,
+        coalesce({{ iso_date('regimes.series_until') }}, '') as series_until
     from daily
     left join {{ ref('int_adjustment_regimes') }} as regimes
         on
@@ -31,7 +33,8 @@ stored as (
         price_factor,
         strike_shift,
         adjustment_events,
-        substr(adjusted_contract_key, 1, position('|' in adjusted_contract_key) - 1) as underlying_today
+        split_part(adjusted_contract_key, '|', 1) as company_today,
+        split_part(split_part(adjusted_contract_key, '|', 2), '@', 2) as series_until
     from {{ stored('clean', 'daily_adjusted') }}
 )
 
@@ -48,5 +51,6 @@ where
         or abs(expected.price_factor - stored.price_factor) > 1e-12
         or abs(expected.strike_shift - stored.strike_shift) > 1e-9
         or expected.adjustment_events <> stored.adjustment_events
-        or expected.underlying_today <> stored.underlying_today
+        or expected.company_today <> stored.company_today
+        or expected.series_until <> stored.series_until
     )

@@ -19,6 +19,7 @@ daily as (
         coalesce(regimes.price_factor, 1) as price_factor,
         coalesce(regimes.strike_shift, 0) as strike_shift,
         coalesce(regimes.underlying_today, daily.underlying) as underlying_today,
+        regimes.symbol_until,
         regimes.series_until,
         coalesce(regimes.adjustment_events, {{ empty_list() }}) as adjustment_events
     from {{ ref('daily_clean') }} as daily
@@ -40,13 +41,18 @@ listed_strikes as (
     where valid_until is not null
 ),
 
+-- A strike that an event would bring to zero or below is kept apart from there on: what it was before the event tells it
+-- in the key, a dividend is left in what the contract delivers (`cash_kept`), and a split stops at a cent.
 strikes as (
     select
         underlying,
         valid_until,
         strike,
         cast(0 as bigint) as step,
-        strike as strike_adj
+        strike as strike_adj,
+        cast(0 as double) as cash_kept,
+        cast(null as double) as strike_apart,
+        cast(null as date) as apart_since
     from listed_strikes
     union all
     select
@@ -54,11 +60,19 @@ strikes as (
         strikes.valid_until,
         strikes.strike,
         steps.step,
-        case steps.event_type
-            when 'split' then {{ round_to_cents('strikes.strike_adj / steps.contract_factor') }}
-            when 'special_dividend' then {{ round_to_cents('strikes.strike_adj - steps.cash_amount') }}
+        case
+            when {{ lowered_strike() }} > 0 then {{ lowered_strike() }}
+            when steps.event_type = 'split' then 0.01
             else strikes.strike_adj
-        end as strike_adj
+        end as strike_adj,
+        strikes.cash_kept / steps.contract_factor
+        + case when {{ lowered_strike() }} > 0 then 0 else steps.cash_amount end as cash_kept,
+        coalesce(
+            strikes.strike_apart, case when {{ lowered_strike() }} <= 0 then strikes.strike_adj end
+        ) as strike_apart,
+        coalesce(
+            strikes.apart_since, case when {{ lowered_strike() }} <= 0 then steps.effective_date end
+        ) as apart_since
     from strikes
     inner join {{ ref('int_adjustment_steps') }} as steps
         on
@@ -71,7 +85,10 @@ adjusted as (
     select
         daily.*,
         coalesce(strikes.strike_adj, daily.strike) as strike_adj,
-        daily.underlying_close * daily.price_factor - daily.strike_shift as underlying_close_adj
+        daily.underlying_close * daily.price_factor - daily.strike_shift as underlying_close_adj,
+        coalesce(strikes.cash_kept, 0) as cash_kept,
+        coalesce(strikes.strike_apart, strikes.strike_adj, daily.strike) as strike_told,
+        strikes.apart_since
     from daily
     left join strikes
         on
@@ -79,6 +96,20 @@ adjusted as (
             and daily.valid_until = strikes.valid_until
             and daily.strike = strikes.strike
             and strikes.step = {{ list_length('daily.adjustment_events') }}
+),
+
+-- Strikes that rounding brought together are told by what was listed before the first event.
+told_apart as (
+    select
+        adjusted.*,
+        min(strike) over (
+            partition by
+                trade_date, underlying, trading_class, multiplier, expiry, {{ quoted('right') }}, strike_told, apart_since
+        ) <> max(strike) over (
+            partition by
+                trade_date, underlying, trading_class, multiplier, expiry, {{ quoted('right') }}, strike_told, apart_since
+        ) as is_merged
+    from adjusted
 )
 
 select
@@ -99,15 +130,20 @@ select
     cast(gamma * contract_factor as float) as gamma_adj,
     cast(vega * price_factor as float) as vega_adj,
     cast(theta * price_factor as float) as theta_adj,
-    underlying_close_adj / nullif(strike_adj, 0) - 1 as moneyness_pct_adj,
+    (underlying_close_adj + cash_kept) / nullif(strike_adj, 0) - 1 as moneyness_pct_adj,
     price_factor,
     strike_shift,
     adjustment_events,
-    underlying_today
+    {{ company_today('underlying_today', 'symbol_until') }}
     || '|' || {{ class_today('trading_class', 'underlying', 'underlying_today') }}
     || case when series_until is null then '' else '@' || {{ iso_date('series_until') }} end
     || '|' || {{ multiplier_text('multiplier') }}
     || '|' || {{ iso_date('expiry') }}
     || '|' || {{ quoted('right') }}
-    || '|' || {{ cents('strike_adj') }} as adjusted_contract_key
-from adjusted
+    || '|'
+    || case
+        when is_merged then {{ cents('strike') }} || '@' || {{ iso_date('valid_until') }}
+        when apart_since is not null then {{ cents('strike_told') }} || '@' || {{ iso_date('apart_since') }}
+        else {{ cents('strike_told') }}
+    end as adjusted_contract_key
+from told_apart
