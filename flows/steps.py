@@ -17,6 +17,7 @@ from flows.active_steps import active_step
 from flows.clock_evidence import require_publishable
 from flows.models import BuildPaths, BuildResult, DbtProject, clock_variables
 from flows.publication import BuildOutcome, Publication, dates_to_judge_again, publish
+from flows.seeds import symbols_of_no_use
 from ingest.broker import BrokerSession
 from ingest.calendar.clock import Clock, MarketClock
 from ingest.calendar.sessions import NEW_YORK, Session, Slot, next_session, previous_session, session_on
@@ -249,10 +250,11 @@ class RawRetired(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Rollup:
-    """What a rollup did: the dbt build, and its publication."""
+    """What a rollup did: the dbt build, and its publication. `of_no_use`: symbols of actions that reach no row."""
 
     build: BuildResult
     publication: Publication
+    of_no_use: tuple[str, ...] = ()
 
 
 async def rollup(
@@ -295,7 +297,9 @@ async def rollup(
         detail=publication.detail,
         elapsed_s=round(build.elapsed_s, 1),
     )
-    return Rollup(build, publication)
+    if of_no_use := symbols_of_no_use(context.settings, lake):
+        log.warning("corporate actions of symbols that neither the universe nor the lake has", symbols=of_no_use)
+    return Rollup(build, publication, tuple(of_no_use))
 
 
 def require_raw(lake: Lake, dates: Sequence[date]) -> None:

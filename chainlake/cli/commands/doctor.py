@@ -57,12 +57,12 @@ def doctor(
 
 
 def _of_places(settings: Settings, now: datetime) -> list[Check]:
-    from chainlake.ops.doctor.configuration import capacity_checks
+    from chainlake.ops.doctor.configuration import capacity_checks, symbol_checks
     from chainlake.ops.doctor.host import place_checks
     from chainlake.ops.doctor.tables import open_lake, table_checks
 
     lake, checks = open_lake(settings)
-    checks += place_checks(settings)
+    checks += [*place_checks(settings), *symbol_checks(settings, lake)]
     return checks if lake is None else [*checks, *table_checks(settings, lake, now), *capacity_checks(settings, lake)]
 
 

@@ -37,6 +37,7 @@ def rollup_report(result: Rollup) -> dict[str, Any]:
         "failures": [failure.name for failure in result.build.failures],
         "warnings": [warning.name for warning in result.build.warnings],
         "restated": {str(day): list(symbols) for day, symbols in result.build.restatements.items()},
+        "actions_of_no_use": list(result.of_no_use),
         "elapsed_s": round(result.build.elapsed_s, 1),
     }
 

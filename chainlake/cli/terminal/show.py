@@ -143,6 +143,9 @@ def rollup(result: Any) -> None:
         line(f"  warned  {warning.name}: {warning.message}")
     for restated, underlyings in build.restatements.items():
         line(f"  restated for corporate actions: {restated} ({', '.join(underlyings)})")
+    if result.of_no_use:
+        named = ", ".join(result.of_no_use)
+        line(f"  corporate actions of symbols that neither the universe nor the lake has: {named}")
 
 
 def reproduction(result: Any) -> None:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from chainlake.ops.doctor.check import Check, fail, guarded, ok, one_line, warn
+from flows.seeds import symbols_of_no_use
 from ingest.calendar.sessions import NEW_YORK, next_session, session_on, sessions_between
 from ingest.capacity.estimate import Case, Limits, Timing, slot_seconds
 from ingest.capacity.probe_result import stored
@@ -92,6 +93,24 @@ def _actions(settings: Settings) -> Iterator[Check]:
         yield fail("corporate actions", one_line(error), "correct that line: no day can be built with it")
         return
     yield ok("corporate actions", f"{len(actions)} in {file}")
+
+
+def symbol_checks(settings: Settings, lake: Lake | None) -> list[Check]:
+    """Whether each corporate action is of a symbol that is in the universe or in `lake`."""
+    return guarded("symbols of corporate actions", lambda: _symbols_of_actions(settings, lake))
+
+
+def _symbols_of_actions(settings: Settings, lake: Lake | None) -> Iterator[Check]:
+    try:
+        of_no_use = symbols_of_no_use(settings, lake)
+    except UsageError:
+        # Told of by the checks of the two files.
+        return
+    if of_no_use:
+        named = f"neither the universe nor the lake has {', '.join(of_no_use)}"
+        yield warn("symbols of corporate actions", named, "correct their spelling if they should restate anything")
+    else:
+        yield ok("symbols of corporate actions", "each is in the universe or in the lake")
 
 
 def calendar_checks(now: datetime) -> list[Check]:

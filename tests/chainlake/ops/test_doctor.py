@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 from chainlake.cli import main
 from chainlake.ops.doctor.broker import broker_checks, ib_hours, skew_s
 from chainlake.ops.doctor.check import Check, exit_code, fail, guarded, ok, warn
-from chainlake.ops.doctor.configuration import calendar_checks, capacity_checks, configuration_checks, unknown_variables
+from chainlake.ops.doctor.configuration import (
+    calendar_checks,
+    capacity_checks,
+    configuration_checks,
+    symbol_checks,
+    unknown_variables,
+)
 from chainlake.ops.doctor.host import host_checks, linux_sleep, mac_sleep, place_checks, prefect_check
 from chainlake.ops.doctor.permissions import MEANINGS, Answer, judge
 from chainlake.ops.doctor.tables import open_lake, table_checks
@@ -234,6 +240,21 @@ def test_a_wrong_universe_and_wrong_actions_are_named_and_the_other_checks_go_on
         True,
     )
     assert checks["calendar"].status == "ok"
+
+
+def test_an_action_of_a_symbol_that_is_nowhere_is_named(tmp_path: Path) -> None:
+    universe, actions = tmp_path / "universe.csv", tmp_path / "actions.csv"
+    universe.write_text("symbol,conid,sec_type,exchange,weight,group,views\nmeta,,,,,,\n")
+    shipped = (PROJECT / "config" / "corporate_actions.csv").read_text().splitlines()
+    actions.write_text("\n".join(line for line in shipped if line.startswith(("symbol,", "AAPL,", "FB,", "GE,"))))
+    settings = load(universe={"file": universe}, reference={"corporate_actions": actions})
+    # FB's rows are META's history.
+    (check,) = symbol_checks(settings, None)
+    assert (check.status, check.found) == ("warn", "neither the universe nor the lake has AAPL, GE")
+    (check,) = symbol_checks(settings, small_lake(tmp_path / "lake"))
+    assert (check.status, check.found) == ("warn", "neither the universe nor the lake has GE")
+    universe.write_text(universe.read_text() + "ge,,,,,,\n")
+    assert [check.status for check in symbol_checks(settings, small_lake(tmp_path / "another"))] == ["ok"]
 
 
 def test_variables_that_nothing_reads_are_told() -> None:
