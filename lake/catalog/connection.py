@@ -28,7 +28,7 @@ from lake.catalog import macros
 from lake.catalog.fence import one_line, reading_statement
 from lake.catalog.live import LiveFiles
 from lake.duck import delta_scan, literal
-from lake.errors import LakeError, QueryRefused
+from lake.errors import Damaged, QueryRefused
 from lake.store import Lake, is_table_name
 from lake.tables import PUBLISHED_SCHEMAS, TABLES, Table
 
@@ -173,8 +173,8 @@ def _create_views(connection: duckdb.DuckDBPyConnection, lake: Lake, relations: 
         try:
             with storage.explained(lake.root):
                 connection.execute(f"CREATE VIEW {_view(name)} AS {select}")
-        except duckdb.Error as error:
-            raise LakeError(f"{lake.uri(name)} is not a readable Delta table: {one_line(error)}") from None
+        except (duckdb.Error, Damaged) as error:
+            raise Damaged(f"{lake.uri(name)} is not a readable Delta table: {one_line(error)}") from None
     for table in TABLES:
         if table.name not in names:
             _create_empty_view(connection, table)

@@ -72,8 +72,8 @@ def _is_of_the_catalog(table: dict[str, str]) -> bool:
     )
 
 
-def one_line(error: duckdb.Error) -> str:
-    """DuckDB's message without its excerpt of the statement and without a stack trace, its lines joined."""
+def one_line(error: Exception) -> str:
+    """The message of an error of DuckDB or the lake in one line, without excerpt of the statement and stack trace."""
     message = re.split(r"\n\nLINE|\n\nStack Trace:|\n\s*0: |\n\nAt:", str(error), maxsplit=1)[0]
     message = re.sub(r"^Invalid Input Error: Python exception .*? UDF: \w+: ", "", message)
     text = " ".join(message.split())
