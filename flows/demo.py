@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from flows.day import DayReport, run_day
 from flows.models import DbtProject
+from flows.processes import ended_by_sigterm
 from flows.simulated_gateway import LINES, MESSAGES_PER_SECOND, GatewayCommand, gateway_process
 from flows.steps import PipelineContext, connect_broker
 from ingest.calendar.sessions import NEW_YORK, Session, last_completed, session_on
@@ -98,14 +99,15 @@ async def run_demo(
     gateway = GatewayCommand(recorded, days[0].session.at(settings.schedule.freeze_at), files)
     settings = demo_settings(settings, gateway.port, all_contracts)
     reports, project = [], DbtProject()
-    async with gateway_process(settings, gateway):
-        for day in days:
-            universe = tuple(Underlying(symbol, group="demo") for symbol in day.symbols)
-            async with connect_broker(
-                PipelineContext(settings, universe, "demo", chosen=True, project=project)
-            ) as broker:
-                report_step = partial(_report_step, on_step, day.session.trade_date)
-                reports.append(await run_day(broker, day.session, True, report_step))
+    with ended_by_sigterm():
+        async with gateway_process(settings, gateway):
+            for day in days:
+                universe = tuple(Underlying(symbol, group="demo") for symbol in day.symbols)
+                async with connect_broker(
+                    PipelineContext(settings, universe, "demo", chosen=True, project=project)
+                ) as broker:
+                    report_step = partial(_report_step, on_step, day.session.trade_date)
+                    reports.append(await run_day(broker, day.session, True, report_step))
     return reports
 
 

@@ -80,7 +80,7 @@ class DailyFile(logging.Handler):
         """Append a record; one that cannot be written is reported on stderr, as logging does."""
         try:
             line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
-            file = os.open(self.path(record), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            file = os.open(self.path(record), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 os.write(file, line)
             finally:
@@ -122,6 +122,8 @@ def add_files(state: Path) -> None:
 
 
 def _files(state: Path) -> list[logging.Handler]:
+    # Logs, reports and Prefect's database: nobody else's business.
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = state / "run_logs"
     return [
         DailyFile(folder, "chainlake", ".jsonl"),

@@ -5,6 +5,9 @@ Only names and values; importing this does not import Prefect. Measured with Pre
 
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from flows.loopback import is_loopback
 
 API_URL = "http://127.0.0.1:4200/api"
 
@@ -38,7 +41,19 @@ QUIET = {
 
 def prefect_environment(state: Path, api_url: str = API_URL) -> dict[str, str]:
     """The environment of servers and workers whose own files lie under the `state` folder."""
-    return {**QUIET, "PREFECT_HOME": str(state.resolve() / "prefect"), "PREFECT_API_URL": api_url}
+    return {
+        **QUIET,
+        "PREFECT_HOME": str(state.resolve() / "prefect"),
+        "PREFECT_API_URL": api_url,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": page_origins(api_url),
+    }
+
+
+def page_origins(api_url: str) -> str:
+    """The origins of Prefect's own page, by commas: no other page may read what the server answers (default: all)."""
+    url = urlsplit(api_url)
+    hosts = ("127.0.0.1", "localhost") if is_loopback(api_url) else (url.hostname,)
+    return ",".join(f"{url.scheme}://{host}{f':{url.port}' if url.port else ''}" for host in hosts)
 
 
 def missing(environment: Mapping[str, str]) -> list[str]:

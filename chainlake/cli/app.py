@@ -1,5 +1,6 @@
 """The application: its commands, and how failures become one line and an exit code."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -23,6 +24,7 @@ from chainlake.cli.commands import (
     stored,
 )
 from chainlake.cli.terminal import show
+from flows.loopback import no_proxy
 from flows.models import InputRefused, ModelError
 from ingest.errors import ChainlakeError, UsageError
 from lake.code_version import code_version
@@ -78,6 +80,7 @@ for module in (
 
 def main() -> None:
     """Entry point of the console script. Exit codes: 0 done, 1 failure, 2 wrong usage, 3 broker not reached."""
+    os.environ.update(no_proxy(os.environ))
     try:
         app()
     except ChainlakeError as error:

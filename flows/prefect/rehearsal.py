@@ -7,6 +7,7 @@ are the production flows; they take trade date and slot from the scheduled time,
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -28,7 +29,8 @@ from flows.prefect.bootstrap import bootstrap
 from flows.prefect.deployments import POOL, Deployment, at_instants, deploy, deployments
 from flows.prefect.service import server
 from flows.prefect_environment import prefect_environment
-from flows.processes import child
+from flows.prefect_password import password_variables
+from flows.processes import child, ended_by_sigterm
 from flows.simulated_gateway import LINES, MESSAGES_PER_SECOND, GatewayCommand, gateway_process
 from ingest.calendar.clock import ControlPort
 from ingest.calendar.sessions import NEW_YORK, new_york
@@ -187,11 +189,12 @@ async def rehearse(
 ) -> list[FlowRun]:
     """Run the days on services of their own and give the runs.
 
-    Raises RehearsalFailed, ServerFailed, BrokerUnreachable.
+    Raises RehearsalFailed, ServerFailed, BrokerUnreachable; Terminated by SIGTERM.
     """
     on_part("starting gateway, Prefect's server and a worker")
-    async with rehearsal_services(settings, rehearsal, api_url) as context:
-        return await run_days(context, settings, rehearsal.days, on_part, rehearsal.until)
+    with ended_by_sigterm():
+        async with rehearsal_services(settings, rehearsal, api_url) as context:
+            return await run_days(context, settings, rehearsal.days, on_part, rehearsal.until)
 
 
 @asynccontextmanager
@@ -223,6 +226,7 @@ def environment(settings: Settings, context: RehearsalContext) -> dict[str, str]
     """What the environment of every process of a rehearsal says besides that of this one."""
     return {
         **prefect_environment(Path(settings.state.dir), context.api_url),
+        **password_variables(Path(settings.state.dir), os.environ, context.api_url),
         "CHAINLAKE_LAKE__ROOT": str(Path(settings.lake.root).resolve()),
         "CHAINLAKE_STATE__DIR": str(Path(settings.state.dir).resolve()),
         "CHAINLAKE_UNIVERSE__FILE": str(settings.universe.file.resolve()),

@@ -15,6 +15,7 @@ from chainlake.cli.terminal.progress import status
 from chainlake.ops.monitoring.selfcheck import Selfcheck, selfcheck
 from chainlake.ops.simulation import Done, plan_of, run_plan, with_last_morning
 from flows.demo import SYMBOLS, demo_settings
+from flows.processes import ended_by_sigterm
 from flows.simulated_gateway import GatewayCommand, gateway_process
 from flows.steps import PipelineContext, connect_broker
 from flows.timetable import Planned
@@ -87,8 +88,9 @@ async def _simulate(
         return await _executed(settings, symbols, planned, update)
     gateway = GatewayCommand(symbols, planned[0].at)
     settings = demo_settings(settings, gateway.port, all_contracts=False)
-    async with gateway_process(settings, gateway):
-        return await _executed(settings, symbols, planned, update)
+    with ended_by_sigterm():
+        async with gateway_process(settings, gateway):
+            return await _executed(settings, symbols, planned, update)
 
 
 async def _executed(

@@ -1,5 +1,6 @@
 """Checks of the host: versions, time, sleep, disk, the state folder, Prefect and alerts."""
 
+import base64
 import os
 import platform
 import re
@@ -21,6 +22,7 @@ from packaging.utils import canonicalize_name
 from chainlake.ops.doctor.check import Check, fail, guarded, ok, one_line, warn
 from chainlake.ops.incidents.alerts import VARIABLE, Channel
 from flows.prefect_environment import missing
+from flows.prefect_password import CLIENT
 from ingest.broker.library import LIBRARY
 from ingest.settings import Settings
 from lake.duck import extension
@@ -211,14 +213,25 @@ def prefect_check(environment: Mapping[str, str]) -> Check:
     start = "start it: chainlake serve, or the service (docs/install.md)"
     if parts.scheme not in ("http", "https"):
         return fail("prefect", "PREFECT_API_URL is no http address", "http://127.0.0.1:4200/api is the usual one")
+    api = url.rstrip("/")
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=ANSWER_S) as answer:  # noqa: S310
-            healthy = answer.status == 200
+        healthy = _status(f"{api}/health") == 200
+        lets_everybody_in = _status(f"{api}/admin/version") == 200
+        password = environment.get(CLIENT)
+        refused = password is not None and _status(f"{api}/admin/version", password) in (401, 403)
     except (OSError, ValueError, urllib.error.URLError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         return fail("prefect", f"no server at {where} ({one_line(Exception(str(reason)))})", start)
     if not healthy:
         return fail("prefect", f"the server at {where} is not healthy", "look at its log")
+    if lets_everybody_in:
+        return fail(
+            "prefect",
+            f"the server at {where} asks for no password: whoever reaches it can run commands as its user",
+            "start it as a service of chainlake ops install, or by chainlake serve (docs/install.md)",
+        )
+    if refused:
+        return fail("prefect", f"the server at {where} refuses the password of this shell", f"correct {CLIENT}")
     if absent := missing(environment):
         return warn(
             "prefect",
@@ -226,6 +239,18 @@ def prefect_check(environment: Mapping[str, str]) -> Check:
             "use the environment file of chainlake ops install: without them Prefect asks hosts elsewhere",
         )
     return ok("prefect", f"the server at {where} answers")
+
+
+def _status(url: str, password: str | None = None) -> int:
+    """The HTTP status of an answer, with basic authentication if there is a password (``user:password``)."""
+    request = urllib.request.Request(url)  # noqa: S310 - http or https
+    if password is not None:
+        request.add_header("Authorization", f"Basic {base64.b64encode(password.encode()).decode()}")
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310
+            return int(answer.status)
+    except urllib.error.HTTPError as answer:
+        return answer.code
 
 
 def _alerts() -> Iterator[Check]:
@@ -273,6 +298,9 @@ def _state(folder: Path) -> Iterator[Check]:
         return
     if folder.exists() and folder.stat().st_mode & stat.S_IWOTH:
         yield warn("state", f"everybody can write to {folder}", f"chmod o-w {folder}")
+        return
+    if folder.exists() and folder.stat().st_mode & stat.S_IRWXO:
+        yield warn("state", f"everybody can look into {folder}, where logs and reports are", f"chmod o-rwx {folder}")
         return
     yield ok("state", f"{folder} can be written to" if folder.exists() else f"{folder} is made when it is needed")
 

@@ -4,11 +4,15 @@ systemd reads it by itself; on macOS `chainlake.ops.install.run` does. Lines of 
 and to a shell.
 """
 
+import os
 import re
 import shlex
+import shutil
 import stat
+import tempfile
 from pathlib import Path
 
+from flows.prefect_password import CLIENT, SERVER
 from ingest.errors import UsageError
 
 PRIVATE = 0o600
@@ -28,14 +32,47 @@ TEMPLATE = """\
 # AWS_REGION='us-east-1'
 # AWS_ENDPOINT_URL=''
 
+# A proxy of this network. Prefect is on this host: NO_PROXY has to go on naming it, whatever else it names.
+# HTTPS_PROXY='http://proxy.example.com:3128'
+# NO_PROXY='127.0.0.1,localhost,::1'
+
 # Prefect's history in PostgreSQL instead of SQLite: docs/install.md.
 # PREFECT_SERVER_DATABASE_CONNECTION_URL='postgresql+asyncpg://prefect:password@127.0.0.1/prefect'
+"""
+# Before the two variables in the file.
+PREFECT_NOTE = """\
+# Of Prefect's server and page: whoever knows it can run commands as the user of the services. Made by
+# `chainlake ops install`; the state folder has it too, for commands by hand (docs/install.md says how to change it).
 """
 
 
 def template(path: Path) -> str:
     """The commented file, as it is when it is made."""
     return TEMPLATE.format(path=path)
+
+
+def add_password(path: Path, password: str) -> bool:
+    """Let the services know the password of Prefect's server, unless the file names one; whether it was added.
+
+    All that the file holds stays, and so do its owner and mode. Raises UsageError for a file that cannot be right.
+    """
+    found = read(path)
+    if CLIENT in found or SERVER in found:
+        return False
+    text = path.read_text(encoding="utf-8")
+    lines = f"{SERVER}='{password}'\n{CLIENT}='{password}'\n"
+    before = path.stat()
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as new:
+            new.write(f"{text.rstrip()}\n\n{PREFECT_NOTE}{lines}")
+        if (before.st_uid, before.st_gid) != (os.getuid(), os.getgid()):
+            shutil.chown(name, before.st_uid, before.st_gid)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return True
 
 
 def parse(text: str) -> dict[str, str]:

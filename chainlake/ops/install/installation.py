@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from flows.loopback import no_proxy
 from flows.prefect_environment import API_URL, prefect_environment
 from ingest.errors import UsageError
 from ingest.settings import Settings
@@ -48,7 +49,9 @@ class InstallPaths:
     def environment(self) -> dict[str, str]:
         """What every program gets: Prefect's part, and which settings are meant. Nothing in it is secret."""
         config = {"CHAINLAKE_CONFIG": str(self.config)} if self.config else {}
-        return prefect_environment(self.state) | config | self.variables
+        # The spelling that an environment file has, so that what is excepted there is excepted.
+        direct = {"NO_PROXY": no_proxy({})["NO_PROXY"]}
+        return prefect_environment(self.state) | direct | config | self.variables
 
 
 @dataclass(frozen=True, slots=True)

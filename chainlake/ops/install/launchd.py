@@ -11,6 +11,8 @@ DAEMONS = Path("/Library/LaunchDaemons")
 THROTTLE_S = 30
 # macOS gives a program 256 open files.
 OPEN_FILES = 65536
+# What a service writes is its user's alone: Prefect's database lies beside its key.
+UMASK = 0o077
 
 
 def label(job: Job) -> str:
@@ -49,6 +51,7 @@ def _plist(paths: InstallPaths, job: Job) -> dict[str, Any]:
         "StandardOutPath": starter,
         "StandardErrorPath": starter,
         "ExitTimeOut": job.stop_s,
+        "Umask": UMASK,
         "SoftResourceLimits": {"NumberOfFiles": OPEN_FILES},
     }
     if paths.user:

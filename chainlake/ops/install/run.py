@@ -18,6 +18,7 @@ from types import FrameType
 from typing import IO
 
 from chainlake.ops.install.environment_file import read
+from flows.loopback import no_proxy
 from ingest.errors import UsageError
 
 LOG_BYTES = 10_000_000
@@ -36,6 +37,7 @@ def main() -> int:
     given = parser.parse_args()
     try:
         environment = {**os.environ, **read(given.environment_file)}
+        environment |= no_proxy(environment)
     except UsageError as error:
         sys.stderr.write(f"chainlake: {error}\n")
         return error.exit_code

@@ -72,6 +72,8 @@ def _service(paths: InstallPaths, job: Job, version: int) -> dict[str, list[str]
         f"EnvironmentFile={_literal(paths.environment_file)}",
         f"SyslogIdentifier={job.name}",
         "LimitNOFILE=65536",
+        "# Prefect's database lies beside its key; the lake and the logs are this user's alone, too.",
+        "UMask=0077",
         *_stop(job),
         *_hardening(paths),
     ]

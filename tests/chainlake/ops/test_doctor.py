@@ -1,5 +1,6 @@
 """``chainlake doctor`` against the real simulated gateway, real lakes and the host that runs the tests."""
 
+import base64
 import json
 import sys
 import threading
@@ -28,6 +29,7 @@ from chainlake.ops.doctor.host import host_checks, linux_sleep, mac_sleep, place
 from chainlake.ops.doctor.permissions import MEANINGS, Answer, judge
 from chainlake.ops.doctor.tables import open_lake, table_checks
 from flows.prefect_environment import QUIET
+from flows.prefect_password import CLIENT
 from ingest.broker import BrokerSession, Quote, RequestError
 from ingest.calendar.sessions import new_york
 from ingest.contracts import Underlying
@@ -309,13 +311,17 @@ def test_a_host_that_may_sleep_is_warned_of(check: Check, status: str) -> None:
     assert bool(check.next_step) == (status == "warn")
 
 
+OUR_PASSWORD = f"Basic {base64.b64encode(b'chainlake:ours').decode()}"
+
+
 @contextmanager
-def http_server(code: int) -> Iterator[int]:
-    """A server of loopback that answers everything with `code`, and its port."""
+def http_server(code: int, takes: str | None = OUR_PASSWORD) -> Iterator[int]:
+    """The port of a server of loopback: its health is `code`, and it lets in whom it `takes` (None: all)."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(code if self.path == "/api/health" else 404)
+            let_in = takes is None or self.headers.get("Authorization") == takes
+            self.send_response(code if self.path == "/api/health" else 200 if let_in else 401)
             self.end_headers()
 
         def log_message(self, *args: Any) -> None:
@@ -338,12 +344,22 @@ def test_the_prefect_server_is_asked_for_its_health_and_its_key_is_never_shown()
         assert prefect_check({**QUIET, "PREFECT_API_URL": url}).status == "ok"
         chatty = prefect_check({"PREFECT_API_URL": url})
         assert (chatty.status, "DO_NOT_TRACK" in chatty.found) == ("warn", True)
+        assert prefect_check({**QUIET, "PREFECT_API_URL": url, CLIENT: "chainlake:ours"}).status == "ok"
+        stranger = prefect_check({**QUIET, "PREFECT_API_URL": url, CLIENT: "chainlake:theirs"})
+        assert (stranger.status, "refuses the password" in stranger.found) == ("fail", True)
+        assert "theirs" not in stranger.found + stranger.next_step
     gone = prefect_check({"PREFECT_API_URL": f"http://user:secret@127.0.0.1:{port}/api"})
     assert gone.status == "fail"
     assert "secret" not in gone.found + gone.next_step
     with http_server(503) as port:
         assert prefect_check({"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}).status == "fail"
     assert prefect_check({"PREFECT_API_URL": "file:///etc/passwd"}).status == "fail"
+
+
+def test_a_prefect_server_that_lets_everybody_in_is_told() -> None:
+    with http_server(200, takes=None) as port:
+        found = prefect_check({**QUIET, "PREFECT_API_URL": f"http://127.0.0.1:{port}/api", CLIENT: "chainlake:ours"})
+    assert (found.status, "no password" in found.found) == ("fail", True)
 
 
 def test_a_full_disk_and_an_open_state_folder_are_told(tmp_path: Path) -> None:
@@ -358,6 +374,8 @@ def test_a_full_disk_and_an_open_state_folder_are_told(tmp_path: Path) -> None:
     checks = by_name(place_checks(settings))
     assert (checks["disk"].status, checks["state"].status) == ("fail", "warn")
     state.chmod(0o755)
+    assert by_name(place_checks(settings))["state"].status == "warn"
+    state.chmod(0o750)
     assert by_name(place_checks(settings))["state"].status == "ok"
 
 

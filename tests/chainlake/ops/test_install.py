@@ -25,6 +25,7 @@ from chainlake.ops.install.files import File, place
 from chainlake.ops.install.installation import UNQUOTABLE, InstallPaths, Job, jobs, path_variables
 from chainlake.ops.install.plan import Host, plan
 from flows.prefect_environment import QUIET
+from flows.prefect_password import CLIENT, SERVER, password
 from ingest.errors import UsageError
 from ingest.settings import PROJECT, load
 
@@ -124,6 +125,7 @@ def test_systemd_reads_the_units_as_they_were_meant(readable: Path, root: Path) 
         assert unescaped(read["Command Line"][0]) == list(job.command)
         assert read["TimeoutStopSec"] == ["1min 30s" if job.stop_s == 90 else "1min"]
         assert (read["KillMode"], read["KillSignal"]) == (["mixed"], ["SIGTERM"])
+        assert read["UMask"] == ["0077"]
         assert read["Restart"] == ["no" if job.every_minutes else "always"]
     read = as_systemd_reads(readable, "chainlake-worker.service")
     assert "chainlake-server.service (origin-file)" in read["chainlake-worker.service"]["After"]
@@ -262,6 +264,7 @@ def test_a_mac_stays_awake_for_its_services_and_starts_them_again() -> None:
     server, worker, watch = (
         plistlib.loads(file.text.encode()) for file in launchd.plists(paths, jobs(paths, "worker"), Path("/tmp"))
     )
+    assert {plist["Umask"] for plist in (server, worker, watch)} == {0o077}
     for plist in (server, worker):
         assert (plist["KeepAlive"], plist["RunAtLoad"], plist["ThrottleInterval"]) == (True, True, 30)
         assert "--awake" in plist["ProgramArguments"]
@@ -285,6 +288,10 @@ def test_every_service_is_quiet_offline_and_on_loopback() -> None:
     assert paths.environment.items() >= QUIET.items()
     assert paths.environment["PREFECT_HOME"] == "/srv/chainlake/state/prefect"
     assert paths.environment["PREFECT_API_URL"] == "http://127.0.0.1:4200/api"
+    assert paths.environment["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == "http://127.0.0.1:4200,http://localhost:4200"
+    assert paths.environment["NO_PROXY"] == "127.0.0.1,localhost,::1"
+    # Everybody may read units.
+    assert not {CLIENT, SERVER} & set(paths.environment)
     server = jobs(paths, "worker")[0]
     assert server.command[1:] == ("server", "start", "--host", "127.0.0.1", "--port", "4200")
 
@@ -520,10 +527,27 @@ def test_installing_writes_units_folders_and_the_file_for_secrets_once(
     (units / "chainlake.service").write_text("changed")
     assert chainlake(monkeypatch, "ops", "install", "--systemd") == 0
     said = capsys.readouterr().out
-    assert f"kept      {secrets}" in said
+    assert f"kept, with a password for Prefect {secrets}" in said
     assert f"unchanged {units / 'chainlake-watch.service'}" in said
     assert f"written   {units / 'chainlake.service'}" in said
-    assert secrets.read_text() == "CHAINLAKE_ALERT_URLS='json://127.0.0.1:1'\n"
+    kept = secrets.read_text()
+    assert kept.startswith("CHAINLAKE_ALERT_URLS='json://127.0.0.1:1'\n")
+    made = password(Path("state"))
+    assert environment_file.read(secrets) == {"CHAINLAKE_ALERT_URLS": "json://127.0.0.1:1", SERVER: made, CLIENT: made}
+    assert chainlake(monkeypatch, "ops", "install", "--systemd") == 0
+    assert f"kept      {secrets}" in capsys.readouterr().out
+    assert secrets.read_text() == kept
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="installs systemd units")
+def test_a_password_of_the_services_is_that_of_commands_by_hand(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = home / ".config" / "chainlake" / "chainlake.env"
+    secrets.parent.mkdir(parents=True)
+    secrets.touch(mode=0o600)
+    secrets.write_text(f"{CLIENT}='chainlake:of-my-own'\n")
+    assert chainlake(monkeypatch, "ops", "install", "--systemd") == 0
+    assert secrets.read_text() == f"{CLIENT}='chainlake:of-my-own'\n"
+    assert password(Path("state")) == "chainlake:of-my-own"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -11,10 +12,16 @@ import pytest
 from prefect.context import _temporary_global_settings_context, get_settings_context
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_ENABLED, temporary_settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_SERVER_EPHEMERAL_ENABLED,
+    temporary_settings,
+)
 
 from flows.prefect.service import server
 from flows.prefect_environment import prefect_environment
+from flows.prefect_password import CLIENT, password_variables
 from flows.simulated_gateway import free_port
 
 # Generous: these tests share two cores with others, and wait for conditions, never for a time.
@@ -29,27 +36,37 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (state / "prefect").mkdir()
     url = f"http://127.0.0.1:{free_port()}/api"
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
-        for name, value in prefect_environment(state, url).items():
+        for name, value in {**prefect_environment(state, url), **password_variables(state, {}, url)}.items():
             patch.setenv(name, value)
         patch.delenv("CHAINLAKE_ALERT_URLS", raising=False)
         running = server(url, state / "prefect_server.log")
-        runner.run(running.__aenter__())
-        try:
-            with client_of(url):
+        with client_of(url):
+            runner.run(running.__aenter__())
+            try:
                 yield url
                 # Otherwise they seek the server at the end of this process.
                 runner.run(_drained())
-        finally:
-            runner.run(running.__aexit__(None, None, None))
+            finally:
+                runner.run(running.__aexit__(None, None, None))
 
 
 @contextmanager
 def client_of(url: str) -> Iterator[None]:
     """Let this process be a client of a server: Prefect has read its environment when it was imported."""
-    settings = {PREFECT_API_URL: url, PREFECT_SERVER_EPHEMERAL_ENABLED: False}
+    settings = {
+        PREFECT_API_URL: url,
+        PREFECT_API_AUTH_STRING: os.environ[CLIENT],
+        PREFECT_SERVER_EPHEMERAL_ENABLED: False,
+    }
     # As prefect_test_harness does: threads that have no settings of their own would start a server each.
     with temporary_settings(settings), _temporary_global_settings_context(get_settings_context()):
         yield
+
+
+def credentials() -> tuple[str, str]:
+    """User and password of the server of this process's environment."""
+    user, _, password = os.environ[CLIENT].partition(":")
+    return user, password
 
 
 async def _drained() -> None:

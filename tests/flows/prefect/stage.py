@@ -24,6 +24,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 
 from flows.prefect.deployments import POOL
 from flows.prefect_environment import prefect_environment
+from flows.prefect_password import password_variables
 from flows.repair import MissingItem, missing_items
 from flows.simulated_gateway import free_port, listening
 from flows.steps import PipelineContext, connect_broker
@@ -74,6 +75,7 @@ class Stage:
         return {
             **SMALL,
             **prefect_environment(self.folder / "state", self.api),
+            **password_variables(self.folder / "state", {}, self.api),
             "CHAINLAKE_LAKE__ROOT": str(self.folder / "lake"),
             "CHAINLAKE_STATE__DIR": str(self.folder / "state"),
             "CHAINLAKE_UNIVERSE__FILE": str(universe),

@@ -38,7 +38,7 @@ from flows.prefect.trouble import LATE_AFTER, troubles
 from flows.timetable import plan
 from ingest.calendar.sessions import NEW_YORK, next_session, session_on
 from ingest.settings import PROJECT, Settings
-from tests.flows.prefect.conftest import until
+from tests.flows.prefect.conftest import credentials, until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
@@ -117,7 +117,7 @@ async def test_the_scheduler_lists_every_slot_and_step_of_the_next_session() -> 
 async def inventory(api: str) -> dict[str, list[str]]:
     """Everything that `bootstrap` makes, by kind: names with their ids."""
     found = {}
-    async with httpx.AsyncClient(base_url=api) as http:
+    async with httpx.AsyncClient(base_url=api, auth=credentials()) as http:
         for kind in ("work_pools", "deployments", "automations", "block_documents"):
             answer = (await http.post(f"/{kind}/filter", json={})).raise_for_status().json()
             found[kind] = sorted(f"{each.get('name')} {each['id']}" for each in answer)
@@ -219,7 +219,7 @@ async def test_prefects_own_deploy_command_makes_the_same_deployments(monkeypatc
 
 async def test_alert_urls_are_in_no_answer_of_the_server(api: str, first_bootstrap: tuple[str, ...]) -> None:
     answers = ["\n".join(first_bootstrap)]
-    async with httpx.AsyncClient(base_url=api) as http:
+    async with httpx.AsyncClient(base_url=api, auth=credentials()) as http:
         kinds = ("block_documents", "automations", "deployments", "work_pools", "flow_runs", "logs", "events")
         for kind in kinds:
             answers.append((await http.post(f"/{kind}/filter", json={})).raise_for_status().text)

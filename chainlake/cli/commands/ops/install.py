@@ -1,5 +1,6 @@
 """``chainlake ops install``: services of this host for this installation."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +10,11 @@ import typer
 from chainlake.cli import options as o
 from chainlake.cli.commands.ops.group import ops
 from chainlake.cli.terminal import show
+from chainlake.ops.install import environment_file
 from chainlake.ops.install.files import folder, place
 from chainlake.ops.install.installation import Mode, within
 from chainlake.ops.install.plan import Installation, Manager, paths, plan, this_host
+from flows.prefect_password import CLIENT, FILE, password
 from ingest.errors import UsageError
 
 
@@ -34,7 +37,7 @@ def install(
 ) -> None:
     """Write services for this installation's paths, and say the commands that start them.
 
-    The file for secrets is made once, readable by its owner only, and never written again.
+    The file for secrets is made once, for its owner only. What it holds is kept; a password for Prefect is added.
     """
     if systemd == launchd:
         raise UsageError("say which: --systemd (Linux) or --launchd (macOS)")
@@ -66,7 +69,19 @@ def _write(installation: Installation, manager: Manager) -> dict[Path, str]:
         if file.path == secrets:
             folder(secrets.parent, owner)
         outcomes[file.path] = place(file, owner)
+    if _share_password(installation):
+        outcomes[secrets] = f"{outcomes[secrets]}, with a password for Prefect"
     return outcomes
+
+
+def _share_password(installation: Installation) -> bool:
+    """Give the services the password of the state folder; or that folder theirs, as commands by hand look there."""
+    secrets, state = installation.paths.environment_file, installation.paths.state
+    theirs = environment_file.read(secrets).get(CLIENT)
+    added = environment_file.add_password(secrets, password(state, theirs))
+    if installation.owner:
+        shutil.chown(state / FILE, installation.owner)
+    return added
 
 
 def _print_installation(installation: Installation, outcomes: dict[Path, str]) -> None:

@@ -15,6 +15,7 @@ from chainlake.cli.terminal import show
 from chainlake.cli.terminal.progress import status
 from chainlake.ops.incidents.alerts import Channel
 from flows.prefect_environment import API_URL, prefect_environment
+from flows.prefect_password import CLIENT, FILE, password_variables
 from flows.repair import missing_items
 from flows.simulated_gateway import free_port
 from flows.steps import PipelineContext
@@ -27,11 +28,26 @@ REHEARSAL_LAKE = "data/rehearsal"
 
 
 def prepare(state: Path) -> str:
-    """Set what the environment does not say, as Prefect reads it when it is imported; give the URL of the server."""
-    for name, value in prefect_environment(state, os.environ.get("PREFECT_API_URL", API_URL)).items():
+    """Set what the environment does not say, as Prefect reads it when it is imported; give the URL of the server.
+
+    From here on this process, and those that it starts, write files for their owner only.
+    """
+    os.umask(0o077)
+    api_url = os.environ.get("PREFECT_API_URL", API_URL)
+    wanted = prefect_environment(state, api_url) | password_variables(state, os.environ, api_url)
+    for name, value in wanted.items():
         os.environ.setdefault(name, value)
-    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
+    home = Path(os.environ["PREFECT_HOME"])
+    home.mkdir(parents=True, exist_ok=True)
+    # It holds Prefect's key and what that encrypts, and may be of a version that let others in.
+    home.chmod(0o700)
     return os.environ["PREFECT_API_URL"]
+
+
+def password_file(state: Path) -> str:
+    """Where a person finds the password that Prefect's page asks for."""
+    file = state / FILE
+    return f"the password in {file}" if file.exists() else f"that of {CLIENT}"
 
 
 @o.command
@@ -41,11 +57,13 @@ def serve(given: o.Given) -> None:
     The server is on loopback, at PREFECT_API_URL (default http://127.0.0.1:4200/api). Ctrl-C, or SIGTERM, ends it.
     """
     settings = given.settings()
-    api_url = prepare(Path(settings.state.dir))
+    state = Path(settings.state.dir)
+    api_url = prepare(state)
     # Takes three seconds to import.
     from flows.prefect import service
 
-    show.line(f"Prefect's page is {api_url.removesuffix('/api')}; Ctrl-C ends the service")
+    show.line(f"Prefect's page is {api_url.removesuffix('/api')}, and asks for {password_file(state)}")
+    show.line("Ctrl-C ends the service")
     o.run(lambda: service.serve(settings, Channel.from_environment(), api_url, show.line))
 
 
@@ -140,7 +158,8 @@ def rehearse_(
 
     plan_of_days = rehearsal.Rehearsal(played, chosen, speed, end, given.config)
     if not given.json:
-        show.line(f"Prefect's page is {api_url.removesuffix('/api')} until the rehearsal ends")
+        page = api_url.removesuffix("/api")
+        show.line(f"Prefect's page is {page} until the rehearsal ends, and asks for {password_file(state)}")
     with status("rehearsal") as update:
         runs = o.run(lambda: rehearsal.rehearse(settings, plan_of_days, api_url, update))
     rows = [
