@@ -5,6 +5,7 @@ browser (Chromium, by Playwright: name another with CHROMIUM=/path/to/chromium).
 """
 
 import asyncio
+import base64
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ from datetime import date
 from pathlib import Path
 
 from chainlake.cli.commands.ops.service import prepare
+from flows.prefect_password import CLIENT
 from flows.simulated_gateway import free_port
 from ingest.settings import load
 from ingest.universe import choose, read_universe, write_universe
@@ -74,6 +76,9 @@ async def photograph(url: str, slot_run: str) -> None:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=browser_path, args=list(FLAGS))
         page = await browser.new_page(viewport=SIZE)
+        # As the page keeps what a person has logged in with.
+        password = base64.b64encode(os.environ[CLIENT].encode()).decode()
+        await page.add_init_script(f"localStorage.setItem('prefect-password', '{password}')")
         pages = {"/deployments": "prefect-deployments.png", f"/runs/flow-run/{slot_run}": "prefect-run.png"}
         pages |= {f"/artifacts/artifact/{await latest(key)}": file for key, file in PAGES.items()}
         for path, file in pages.items():

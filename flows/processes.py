@@ -88,5 +88,7 @@ async def child(
 def _pass_on(lines: Iterator[str], on_line: Callable[[str], None]) -> None:
     for line in lines:
         on_line(line)
-        sys.stdout.write(line)
-        sys.stdout.flush()
+        # Whoever read our output may be gone: the child must not come to wait for a pipe that nobody empties.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.write(line)
+            sys.stdout.flush()

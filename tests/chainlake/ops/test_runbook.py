@@ -15,6 +15,7 @@ import yaml
 from chainlake.cli.app import app
 from chainlake.ops.incidents.causes import causes
 from flows.prefect_environment import QUIET
+from flows.prefect_password import CLIENT, SERVER
 from ingest.settings import Settings
 from lake.dbt.sources import SQL_TYPES
 from lake.tables import TABLES
@@ -262,4 +263,11 @@ def test_the_environment_of_the_services_is_the_one_that_is_documented() -> None
 
     text = (REPOSITORY / "docs" / "install.md").read_text(encoding="utf-8")
     named = set(re.findall(r"PREFECT_[A-Z_]+", text))
-    assert named <= {*QUIET, "PREFECT_HOME", "PREFECT_API_URL", *re.findall(r"PREFECT_[A-Z_]+", TEMPLATE)}
+    assert named <= {
+        *QUIET,
+        "PREFECT_HOME",
+        "PREFECT_API_URL",
+        SERVER,
+        CLIENT,
+        *re.findall(r"PREFECT_[A-Z_]+", TEMPLATE),
+    }

@@ -160,10 +160,9 @@ class Stage:
     @staticmethod
     def _processes_with(variable: str) -> list[int]:
         """The processes that have a variable in their environment, in the order of their numbers."""
-        listed = subprocess.run(["ps", "axeww", "-o", "pid=,command="], capture_output=True, text=True, check=True)
-        found = [int(line.split()[0]) for line in listed.stdout.splitlines() if variable in line]
+        found = processes(variable)
         assert found, variable
-        return sorted(found)
+        return found
 
     def stop(self) -> None:
         """End everything."""
@@ -267,6 +266,12 @@ class Stage:
     def words(self) -> str:
         """The end of every process's output."""
         return "\n".join(f"-- {log.name}\n{log.read_text()[-3000:]}" for log in sorted(self.folder.glob("*.log")))
+
+
+def processes(text: str) -> list[int]:
+    """The processes that have a text in their command or environment, in the order of their numbers."""
+    listed = subprocess.run(["ps", "axeww", "-o", "pid=,command="], capture_output=True, text=True, check=True)
+    return sorted(int(line.split()[0]) for line in listed.stdout.splitlines() if text in line)
 
 
 @contextmanager

@@ -2,15 +2,19 @@
 
 import asyncio
 import signal
+import stat
 from collections.abc import Iterator
 from datetime import date, timedelta
 
 import pytest
 
 from tests.flows.prefect.conftest import until
-from tests.flows.prefect.stage import SLOW, Stage, staged
+from tests.flows.prefect.stage import SLOW, Stage, processes, staged
 
 pytestmark = pytest.mark.timeout(900)
+
+# Of a company: it cannot reach this host's loopback, and nobody has excepted that.
+PROXY = {"HTTP_PROXY": "http://127.0.0.1:1", "http_proxy": "http://127.0.0.1:1", "NO_PROXY": "", "no_proxy": ""}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,7 @@ async def serve(stage: Stage) -> None:
     """Start the service, and return once it takes runs."""
     log = stage.folder / "serve.log"
     log.unlink(missing_ok=True)
-    stage.start("serve", "-m", "chainlake.cli", "serve", **SLOW)
+    stage.start("serve", "-m", "chainlake.cli", "serve", **SLOW, **PROXY)
 
     async def taking() -> bool:
         return "serving enrichment, " in log.read_text()
@@ -34,10 +38,26 @@ async def serve(stage: Stage) -> None:
 
 
 @pytest.mark.long
+async def test_a_signal_while_it_starts_leaves_nothing_behind(stage: Stage) -> None:
+    server = f"server start --host 127.0.0.1 --port {stage.server_port}"
+    stage.start("serve", "-m", "chainlake.cli", "serve", **PROXY)
+
+    async def starting() -> list[int]:
+        return processes(server)
+
+    assert await until(starting, bool), stage.words()
+    assert stage.kill("serve", signal.SIGTERM) == 0
+    assert processes(server) == []
+    assert "Traceback" not in stage.words()
+
+
+@pytest.mark.long
 async def test_a_slot_is_captured_and_a_signal_ends_service_server_and_flow(stage: Stage) -> None:
     session = await stage.day(date(2025, 11, 4))
     slot, then = session.slots[2:4]
     await serve(stage)
+    # It lies beside the key to the secrets in it.
+    assert stat.S_IMODE((stage.folder / "state" / "prefect" / "prefect.db").stat().st_mode) == 0o600
     await stage.control.step(slot.sample_time + timedelta(seconds=30))
     await stage.captures_whole(session, slot)
 
