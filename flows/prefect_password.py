@@ -23,7 +23,7 @@ WRITTEN_WITHIN_S = 2.0
 def password(state: Path, wanted: str | None = None) -> str:
     """The password of the server of a state folder: made there, or set to `wanted`, where there is none.
 
-    Raises UsageError for a file that others can read, and for an empty one.
+    Raises UsageError for a file that others can read, and for one that holds no password.
     """
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = state / FILE
@@ -49,11 +49,17 @@ def password_variables(state: Path, environment: Mapping[str, str], api_url: str
 
 
 def _read(file: Path) -> str:
+    again = "delete it, and start the service again for a new password"
+    if file.is_symlink():
+        # An installation reads it as root, in a folder of the service's user.
+        raise UsageError(f"{file} is a symbolic link: {again}")
     if stat.S_IMODE(file.stat().st_mode) & 0o077:
-        raise UsageError(f"{file} can be read by others: delete it, and start the service again for a new password")
+        raise UsageError(f"{file} can be read by others: {again}")
     ends = time.monotonic() + WRITTEN_WITHIN_S
-    while not (found := file.read_text(encoding="utf-8").strip()):
+    while not (found := file.read_text(encoding="utf-8", errors="replace").strip()):
         if time.monotonic() > ends:
-            raise UsageError(f"{file} is empty: delete it, and start the service again for a new password")
+            raise UsageError(f"{file} is empty: {again}")
         time.sleep(0.05)
+    if not found.isprintable() or "'" in found or ":" not in found:
+        raise UsageError(f"{file} holds no line user:password without quotes: {again}")
     return found

@@ -41,7 +41,13 @@ def test_processes_that_start_at_once_agree_on_one(tmp_path: Path) -> None:
     assert said == {f"{password(tmp_path)}\n"}
 
 
-def test_one_that_others_can_read_or_that_is_empty_is_not_used(tmp_path: Path) -> None:
+def test_one_that_is_not_ours_alone_or_is_none_is_not_used(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    password(elsewhere)
+    (tmp_path / FILE).symlink_to(elsewhere / FILE)
+    with pytest.raises(UsageError, match="is a symbolic link"):
+        password(tmp_path)
+    (tmp_path / FILE).unlink()
     password(tmp_path)
     (tmp_path / FILE).chmod(0o640)
     with pytest.raises(UsageError, match="can be read by others"):
@@ -50,6 +56,10 @@ def test_one_that_others_can_read_or_that_is_empty_is_not_used(tmp_path: Path) -
     (tmp_path / FILE).write_text("")
     with pytest.raises(UsageError, match="is empty"):
         password(tmp_path)
+    for text in ("a:b\nHOME='/x'\n", "a:b'c\n", "no colon\n"):
+        (tmp_path / FILE).write_text(text)
+        with pytest.raises(UsageError, match="holds no line user:password"):
+            password(tmp_path)
 
 
 def test_the_environment_goes_first_and_no_other_host_is_told_this_one_s(tmp_path: Path) -> None:

@@ -52,15 +52,15 @@ def template(path: Path) -> str:
 
 
 def add_password(path: Path, password: str) -> bool:
-    """Let the services know the password of Prefect's server, unless the file names one; whether it was added.
+    """Let the services know the password of Prefect's server, as far as the file does not; whether it was added.
 
     All that the file holds stays, and so do its owner and mode. Raises UsageError for a file that cannot be right.
     """
-    found = read(path)
-    if CLIENT in found or SERVER in found:
+    absent = {SERVER, CLIENT} - read(path).keys()
+    if not absent:
         return False
     text = path.read_text(encoding="utf-8")
-    lines = f"{SERVER}='{password}'\n{CLIENT}='{password}'\n"
+    lines = "".join(f"{name}='{password}'\n" for name in sorted(absent))
     before = path.stat()
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -546,7 +546,8 @@ def test_a_password_of_the_services_is_that_of_commands_by_hand(home: Path, monk
     secrets.touch(mode=0o600)
     secrets.write_text(f"{CLIENT}='chainlake:of-my-own'\n")
     assert chainlake(monkeypatch, "ops", "install", "--systemd") == 0
-    assert secrets.read_text() == f"{CLIENT}='chainlake:of-my-own'\n"
+    # A server without its own line would let everybody in.
+    assert environment_file.read(secrets) == {CLIENT: "chainlake:of-my-own", SERVER: "chainlake:of-my-own"}
     assert password(Path("state")) == "chainlake:of-my-own"
 
 

@@ -1,6 +1,7 @@
 """``chainlake ops install``: services of this host for this installation."""
 
-import shutil
+import os
+import pwd
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ from chainlake.ops.install import environment_file
 from chainlake.ops.install.files import folder, place
 from chainlake.ops.install.installation import Mode, within
 from chainlake.ops.install.plan import Installation, Manager, paths, plan, this_host
-from flows.prefect_password import CLIENT, FILE, password
+from flows.prefect_password import CLIENT, FILE, SERVER, password
 from ingest.errors import UsageError
 
 
@@ -77,11 +78,13 @@ def _write(installation: Installation, manager: Manager) -> dict[Path, str]:
 def _share_password(installation: Installation) -> bool:
     """Give the services the password of the state folder; or that folder theirs, as commands by hand look there."""
     secrets, state = installation.paths.environment_file, installation.paths.state
-    theirs = environment_file.read(secrets).get(CLIENT)
-    added = environment_file.add_password(secrets, password(state, theirs))
+    known = environment_file.read(secrets)
+    theirs = known.get(CLIENT) or known.get(SERVER)
+    ours = password(state, theirs)
     if installation.owner:
-        shutil.chown(state / FILE, installation.owner)
-    return added
+        # The folder is that user's, who may have put a link there meanwhile.
+        os.chown(state / FILE, pwd.getpwnam(installation.owner).pw_uid, -1, follow_symlinks=False)
+    return environment_file.add_password(secrets, theirs or ours)
 
 
 def _print_installation(installation: Installation, outcomes: dict[Path, str]) -> None:
