@@ -53,6 +53,8 @@ class Terms:
     trading_class: str = ""
     multiplier: str = ""
     primary_exchange: str = ""
+    # asked for only: no answer carries it here
+    isin: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,17 @@ class Details:
     real_expiration_date: str
     time_zone: str
     trading_hours: str
+    liquid_hours: str
     valid_exchanges: str
     market_rule_ids: str
     stock_type: str
+    long_name: str
+    industry: str
+    category: str
+    isin: str
+    min_size: float
+    size_increment: float
+    suggested_size_increment: float
 
 
 @dataclass(frozen=True)
@@ -135,6 +145,7 @@ class Quote:
     model: Model | None = None
     data_type: int | None = None
     min_tick: float | None = None
+    exchange_map: str | None = None
 
 
 class Subscription(ABC):
@@ -227,6 +238,30 @@ class Client(ABC):
     @abstractmethod
     def current_time(self) -> datetime:
         """The gateway's time."""
+
+    @abstractmethod
+    def account_values(self) -> dict[tuple[str, str], str]:
+        """The account summary: values by tag and currency."""
+
+    @abstractmethod
+    def account_updates(self) -> dict[tuple[str, str], str]:
+        """What a subscriber of account updates is told before the end of the download: values by tag and currency."""
+
+    @abstractmethod
+    def smart_components(self, key: str) -> Answer[tuple[int, str, str]]:
+        """The exchanges of a map: bit, exchange, letter."""
+
+    @abstractmethod
+    def historical_schedule(self, terms: Terms, days: int, *, regular: bool = True) -> Answer[tuple[str, str, str]]:
+        """Sessions: start, end, date."""
+
+    @abstractmethod
+    def calculate_volatility(self, terms: Terms, price: float, spot: float) -> Answer[Model]:
+        """The model at which an option has a price."""
+
+    @abstractmethod
+    def calculate_price(self, terms: Terms, volatility: float, spot: float) -> Answer[Model]:
+        """The model at a volatility."""
 
     @abstractmethod
     def account_summary(self) -> dict[str, int]:

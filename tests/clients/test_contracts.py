@@ -46,8 +46,26 @@ def test_trading_hours_know_holidays_and_early_closes(market: Gateway, connect: 
     """2026-11-26 is Thanksgiving, after which the exchange closes at 13:00 (NYSE holidays and trading hours)."""
     market.set_clock("2026-11-25T15:00:00Z")
     (found,) = connect(market).contract_details(STOCK).rows
-    days = found.trading_hours.split(";")
-    assert days[:3] == ["20261125:0930-20261125:1600", "20261126:CLOSED", "20261127:0930-20261127:1300"]
+    liquid, trading = found.liquid_hours.split(";"), found.trading_hours.split(";")
+    assert liquid[:3] == ["20261125:0930-20261125:1600", "20261126:CLOSED", "20261127:0930-20261127:1300"]
+    assert trading[:3] == ["20261125:0400-20261125:2000", "20261126:CLOSED", "20261127:0400-20261127:1700"]
+
+
+def test_what_a_stock_is_beside_its_terms(market: Gateway, connect: Connect) -> None:
+    (found,) = connect(market).contract_details(STOCK).rows
+    assert (found.isin, found.long_name) == ("US0378331005", "APPLE INC")
+    assert (found.industry, found.category) == ("Technology", "Computers")
+    assert (found.min_size, found.size_increment, found.suggested_size_increment) == (0.0001, 0.0001, 100)
+    assert len(found.market_rule_ids.split(",")) == len(found.valid_exchanges.split(",")) > 5
+
+
+def test_a_stock_by_its_isin(market: Gateway, connect: Connect) -> None:
+    client = connect(market)
+    (found,) = client.contract_details(Terms(isin="US5949181045")).rows
+    assert (found.contract.symbol, found.contract.conid, found.contract.exchange) == ("MSFT", MSFT, "SMART")
+    unknown = client.contract_details(Terms("AAPL", "STK", isin="US5949181045"))
+    assert unknown.rows == []
+    assert client.codes_of(unknown.req_id) == [200]
 
 
 def test_a_stock_by_its_id(market: Gateway, connect: Connect) -> None:

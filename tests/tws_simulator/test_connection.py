@@ -34,7 +34,7 @@ async def test_every_protocol_version_is_spoken(
     (details,) = await client.reqContractDetailsAsync(STOCK)
     assert (details.contract.symbol, details.stockType, details.timeZoneId) == ("AAPL", "COMMON", "US/Eastern")
     assert details.suggestedSizeIncrement == (100 if version >= 163 else 0)
-    assert details.minSize == (1 if version >= 164 else 0)
+    assert details.minSize == (0.0001 if version >= 164 else 0)
     assert await client.reqContractDetailsAsync(Stock("NONE", "SMART", "USD")) == []
     assert client.codes() == [200]
 

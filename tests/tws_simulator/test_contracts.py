@@ -241,7 +241,8 @@ async def test_details_are_read_alike_at_every_protocol_version(
     assert (index.contract.secType, index.contract.tradingClass, index.timeZoneId) == ("IND", "SPX", "US/Eastern")
     if version >= 164:
         assert [one.suggestedSizeIncrement for one in (option, stock)] == [1, 100]
-        assert [one.minSize for one in (option, stock, index)] == [1, 1, 1]
+        assert [one.minSize for one in (option, stock, index)] == [1, 0.0001, 1]
+        assert [one.sizeIncrement for one in (option, stock, index)] == [1, 0.0001, 1]
 
 
 def test_contract_ids_depend_on_the_contract_alone() -> None:

@@ -187,7 +187,7 @@ async def test_volumes_of_stocks_were_lots_of_100_before_version_175(
     ("duration", "size", "what", "code", "text"),
     [
         ("1 D", "7 mins", "TRADES", 321, "bar size setting is invalid"),
-        ("1 D", "1 day", "SCHEDULE", 321, "not served"),
+        ("1 D", "1 hour", "SCHEDULE", 321, "bar size of 1 day"),
         ("1 D", "1 day", "trades", 321, "not served"),
         ("some", "1 day", "TRADES", 321, "duration"),
         ("0 D", "1 day", "TRADES", 321, "duration"),

@@ -142,8 +142,8 @@ def test_an_index_has_levels_and_no_volume() -> None:
     assert index is not None
     (bar,) = bars_of(WORLD, index, "TRADES", "day", FRIDAY)
     quote = WORLD.underlying_quote(index, FRIDAY.close)
-    assert bar[:6] == (FRIDAY.trade_date, quote.open, quote.high, quote.low, quote.last, 0)
-    assert bar.trades == 0
+    assert bar[:6] == (FRIDAY.trade_date, quote.open, quote.high, quote.low, quote.last, -1)
+    assert (bar.average, bar.trades) == (-1, -1)
 
 
 def test_bids_and_asks_are_averaged_over_time() -> None:

@@ -12,6 +12,7 @@ from tws_simulator.faults.treatment import NOT_COMPUTED, UNTREATED
 from tws_simulator.market import DELAYED, DELAYED_FROZEN, Market, View
 from tws_simulator.protocol import messages
 from tws_simulator.protocol.wire import frame
+from tws_simulator.worlds.exchanges import OPTION_MAP, STOCK_MAP
 from tws_simulator.worlds.instruments import Instrument, Option
 from tws_simulator.worlds.world import NO_QUOTE, Model, Quote
 
@@ -27,7 +28,6 @@ OPEN_INTEREST, HISTORICAL_VOLATILITY, IMPLIED_VOLATILITY = 101, 104, 106
 _CALL_OPEN_INTEREST, _PUT_OPEN_INTEREST = 27, 28
 _HISTORICAL_VOLATILITY_TICK, _IMPLIED_VOLATILITY_TICK = 23, 24
 _SNAPSHOT_PERMISSIONS = 3
-_EXCHANGE_MAP = "9c0001"
 # An attribute of bid and ask: the quote can be executed against automatically.
 _AUTO_EXECUTE = 1
 
@@ -217,8 +217,11 @@ class Subscription:
     def _send_bid(self, out: list[str], now: datetime) -> None:
         assert self._view is not None
         out.append(messages.market_data_type(self.req_id, self._view.reported_type))
-        min_tick = self._instrument.series.min_tick if isinstance(self._instrument, Option) else 0.01
-        out.append(messages.tick_req_params(self.req_id, min_tick, _EXCHANGE_MAP, _SNAPSHOT_PERMISSIONS))
+        if isinstance(self._instrument, Option):
+            min_tick, key = self._instrument.series.min_tick, OPTION_MAP
+        else:
+            min_tick, key = 0.01, "" if self._instrument.is_index else STOCK_MAP
+        out.append(messages.tick_req_params(self.req_id, min_tick, key, _SNAPSHOT_PERMISSIONS))
         self._bid_ticks(out, self._ticks, self._sent, None)
 
     def _send_quote(self, out: list[str], now: datetime) -> None:

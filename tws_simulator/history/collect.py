@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 import numpy as np
 
 from ingest.calendar.sessions import NEW_YORK, UTC, Session, sessions_between
-from tws_simulator.history.bars import Bar, Size, bid_ask_bars, combine, standing_bars, starts, trade_bars
+from tws_simulator.history.bars import NO_VOLUME, Bar, Size, bid_ask_bars, combine, standing_bars, starts, trade_bars
 from tws_simulator.history.request import BarType, HistoryRequest, Kind, NoSuchHistory
 from tws_simulator.worlds.instruments import Instrument, Option, Underlying
 from tws_simulator.worlds.world import Floats, World
@@ -56,6 +56,9 @@ def session_bars(
         trades = world.trade_ticks(instrument, session, looks)
         shares = np.round(trades.size * ratio).astype(np.int64)
         found = trade_bars(trades._replace(price=trades.price / ratio, size=shares), begins, until)
+        if instrument.is_index:
+            # nobody trades it: IB has -1 there, not 0
+            found = [bar._replace(volume=NO_VOLUME, average=float(NO_VOLUME), trades=NO_VOLUME) for bar in found]
     elif kind in VOLATILITIES:
         assert isinstance(instrument, Underlying), "check_kind has refused options"
         found = standing_bars(*_volatilities(world, instrument, kind, session, until, size), begins, until)

@@ -112,9 +112,9 @@ def parse_history(fields: list[str], now: datetime, steps: StepRule = "small") -
     if kept and (end_text or seconds_of(size) < _SMALLEST_KEPT):
         raise BadRequest("keepUpToDate needs an empty end and bars of at least 5 secs")
     end = min(parse_instant(end_text), now) if end_text else now
-    count, unit = _parse_duration(duration)
+    count, unit = parse_duration(duration)
     _check_steps(count, unit, size, steps)
-    start = _start(end, count, unit)
+    start = start_of(end, count, unit)
     return HistoryRequest(
         req_id, query, parse_kind(kind_text), size, start, end, now, date_format == "2", kept, tuple(fields[2:])
     )
@@ -147,7 +147,8 @@ def parse_instant(text: str) -> datetime:
         raise BadRequest(f"Historical data query end date/time string [{text}] is no instant") from None
 
 
-def _parse_duration(text: str) -> tuple[int, str]:
+def parse_duration(text: str) -> tuple[int, str]:
+    """Count and unit (S, D, W, M, Y) of a duration. Raises `BadRequest`."""
     found = _DURATION.match(text.strip())
     if found is None or not int(found[1]):
         raise BadRequest(f"duration '{text}': write it as '3600 S', '5 D', '2 W', '3 M' or '1 Y'")
@@ -173,8 +174,11 @@ def _check_steps(count: int, unit: str, size: Size, steps: StepRule) -> None:
         raise NoSuchHistory("Time length exceed max.")
 
 
-def _start(end: datetime, count: int, unit: str) -> datetime:
-    """`S` counts seconds in which the market is open, `D` sessions, `W`, `M` and `Y` the calendar."""
+def start_of(end: datetime, count: int, unit: str) -> datetime:
+    """Where a duration up to `end` begins.
+
+    `S` counts seconds in which the market is open, `D` sessions, `W`, `M` and `Y` the calendar.
+    """
     if unit in "WMY":
         last = end.astimezone(NEW_YORK).date()
         months = count * (12 if unit == "Y" else 1)

@@ -4,23 +4,21 @@ Field orders as the published clients read them. Every function of `Encoder` ret
 """
 
 from collections.abc import Sequence
-from datetime import date, datetime, time
+from datetime import datetime
 
-from ingest.calendar.sessions import NEW_YORK, session_on
+from ingest.calendar.sessions import NEW_YORK
 from tws_simulator.history.bars import Bar
+from tws_simulator.protocol.details import Hours, detail_fields
 from tws_simulator.protocol.wire import frame
-from tws_simulator.worlds.instruments import Option, OptionSeries, Underlying
+from tws_simulator.worlds.exchanges import SmartComponent
+from tws_simulator.worlds.instruments import Instrument, OptionSeries, Underlying
 from tws_simulator.worlds.world import Model
 
 LOWEST_VERSION, HIGHEST_VERSION = 157, 178
 UNSET_DOUBLE = "1.7976931348623157E308"
 
 # Protocol versions from which a message changes its form.
-_SIZE_INCREMENT_FROM, _SIZE_RULES_FROM, _ORDER_REJECT_FROM, _ISSUER_FROM = 163, 164, 166, 176
-
-# Market rules, the price steps by price: of stocks and of options in and outside the penny programme.
-STOCK_RULE, PENNY_RULE, NICKEL_RULE = 26, 32, 109
-_ORDER_TYPES = "ACTIVETIM,ADJUST,ALERT,LMT,MKT,STP,STPLMT"
+_ORDER_REJECT_FROM, _ISSUER_FROM = 166, 176
 
 
 def message(*fields: object) -> bytes:
@@ -28,17 +26,21 @@ def message(*fields: object) -> bytes:
     return frame("".join([f"{field}\0" for field in fields]))
 
 
-def server_greeting(version: int, now: datetime) -> bytes:
-    """The answer to a client's greeting: the version both will speak, and the market's time."""
-    return message(version, now.astimezone(NEW_YORK).strftime("%Y%m%d %H:%M:%S %Z"))
+def server_greeting(version: int, now: datetime, zone: str | None = None) -> bytes:
+    """The answer to a client's greeting: the version both will speak, and the market's time.
+
+    ``zone``: the name of the time zone, as the host of a TWS calls it; None is New York's own.
+    """
+    local = now.astimezone(NEW_YORK)
+    return message(version, f"{local:%Y%m%d %H:%M:%S} {zone or local.tzname()}")
 
 
-def tick_price(req_id: int, tick: int, price: float, size: int, attributes: int = 0) -> str:
+def tick_price(req_id: int, tick: int, price: float, size: float, attributes: int = 0) -> str:
     """Text of a price tick with its size (message 1)."""
     return f"1\0006\000{req_id}\0{tick}\0{price!r}\0{size}\0{attributes}\0"
 
 
-def tick_size(req_id: int, tick: int, size: int) -> str:
+def tick_size(req_id: int, tick: int, size: float) -> str:
     """Text of a size tick (message 2)."""
     return f"2\0006\000{req_id}\0{tick}\0{size}\0"
 
@@ -49,7 +51,10 @@ def tick_generic(req_id: int, tick: int, value: float) -> str:
 
 
 def tick_option_computation(req_id: int, tick: int, model: Model) -> str:
-    """Text of a model tick (message 21); attribute 1 says that the model is price-based."""
+    """Text of a model tick, or of a calculation that was asked for (message 21).
+
+    Attribute 1 says that the model is price-based.
+    """
     values = "\0".join([UNSET_DOUBLE if value is None else repr(value) for value in model])
     return f"21\0{req_id}\0{tick}\0001\000{values}\0"
 
@@ -82,60 +87,9 @@ class Encoder:
             fields.append("")
         return message(*fields)
 
-    def contract_details(
-        self, req_id: int, instrument: Underlying | Option, exchange: str, trading_hours: str
-    ) -> bytes:
+    def contract_details(self, req_id: int, instrument: Instrument, exchange: str, hours: Hours) -> bytes:
         """One contract's details (message 10)."""
-        if isinstance(instrument, Option):
-            fields = self._option_details(req_id, instrument, exchange, trading_hours)
-        else:
-            fields = self._underlying_details(req_id, instrument, exchange, trading_hours)
-        return message(*fields)
-
-    def _option_details(self, req_id: int, option: Option, exchange: str, hours: str) -> list[object]:
-        series, underlying = option.series, option.underlying
-        exchanges = underlying.option_exchanges
-        rule = PENNY_RULE if series.min_tick < 0.05 else NICKEL_RULE
-        return [
-            *self._details_head(req_id),
-            *(underlying.symbol, "OPT", _last_trade(series.last_trade_date), option.strike, option.right, exchange),
-            *(underlying.currency, option.local_symbol, series.trading_class, series.trading_class, option.conid),
-            series.min_tick,
-            *self._legacy_size_multiplier(),
-            *(f"{series.multiplier:g}", _ORDER_TYPES, ",".join(exchanges), 1, underlying.conid),
-            *(underlying.symbol, "", f"{series.expiry:%Y%m}", "", "", "", "US/Eastern", hours, hours, "", 0, 0),
-            *(2, underlying.symbol, underlying.sec_type, ",".join([str(rule)] * len(exchanges))),
-            *(f"{series.expiry:%Y%m%d}", ""),
-            *self._size_rules("1"),
-        ]
-
-    def _underlying_details(self, req_id: int, stock: Underlying, exchange: str, hours: str) -> list[object]:
-        exchanges = ",".join(stock.exchanges)
-        if stock.is_index:
-            name, orders, primary, rules, stock_type = stock.symbol, "", "", "", ""
-        else:
-            name, orders, primary, stock_type = "NMS", _ORDER_TYPES, stock.primary_exchange, "COMMON"
-            rules = ",".join([str(STOCK_RULE)] * len(stock.exchanges))
-        return [
-            *self._details_head(req_id),
-            *(stock.symbol, stock.sec_type, "", 0, "", exchange, stock.currency, stock.symbol, name, name),
-            *(stock.conid, 0.01),
-            *self._legacy_size_multiplier(),
-            *("", orders, exchanges, 1, 0, stock.symbol, primary, "", "", "", "", "US/Eastern"),
-            *(hours, hours, "", 0, 0, 1, "", "", rules, "", stock_type),
-            *self._size_rules("100"),
-        ]
-
-    def _details_head(self, req_id: int) -> list[object]:
-        return [10, 8, req_id] if self.version < _SIZE_RULES_FROM else [10, req_id]
-
-    def _legacy_size_multiplier(self) -> list[object]:
-        return [1] if self.version < _SIZE_RULES_FROM else []
-
-    def _size_rules(self, suggested: str) -> list[object]:
-        if self.version >= _SIZE_RULES_FROM:
-            return ["1", "1", suggested]
-        return [suggested] if self.version >= _SIZE_INCREMENT_FROM else []
+        return message(*detail_fields(self.version, req_id, instrument, exchange, hours))
 
     def symbol_samples(self, req_id: int, matches: Sequence[Underlying]) -> bytes:
         """Underlyings whose symbol matches (message 79)."""
@@ -145,13 +99,6 @@ class Encoder:
             if self.version >= _ISSUER_FROM:
                 fields += [stock.symbol, ""]
         return message(*fields)
-
-
-def _last_trade(day: date) -> str:
-    """Date, time and time zone of the last trade; clients split it at the blanks."""
-    session = session_on(day)
-    close = session.close.astimezone(NEW_YORK) if session is not None else datetime.combine(day, time(16))
-    return f"{close:%Y%m%d %H:%M:%S} US/Eastern"
 
 
 def option_parameters(req_id: int, exchange: str, series: Sequence[OptionSeries]) -> bytes:
@@ -189,3 +136,18 @@ def historical_update(req_id: int, label: str, bar: Bar) -> bytes:
     return message(
         90, req_id, bar.trades, label, bar.open, bar.close, bar.high, bar.low, bar.average, bar.volume
     )  # fmt: skip
+
+
+def historical_schedule(req_id: int, sessions: Sequence[tuple[datetime, datetime]]) -> bytes:
+    """Sessions on New York clocks, each with its date (message 106)."""
+    fields: list[object] = []
+    for opened, closed in sessions:
+        local = opened.astimezone(NEW_YORK)
+        fields += [f"{local:%Y%m%d-%H:%M:%S}", f"{closed.astimezone(NEW_YORK):%Y%m%d-%H:%M:%S}", f"{local:%Y%m%d}"]
+    first, last = (fields[0], fields[-2]) if fields else ("", "")
+    return message(106, req_id, first, last, "US/Eastern", len(sessions), *fields)
+
+
+def smart_components(req_id: int, components: Sequence[SmartComponent]) -> bytes:
+    """The exchanges of one map (message 82)."""
+    return message(82, req_id, len(components), *[value for one in components for value in one])

@@ -9,7 +9,7 @@ from tws_simulator.connections.outages import apply_faults
 from tws_simulator.connections.state import Client
 from tws_simulator.errors import GatewayError
 from tws_simulator.protocol import codes
-from tws_simulator.requests import account, contracts, history, market_data
+from tws_simulator.requests import account, calculations, contracts, history, market_data
 from tws_simulator.requests.replies import Handler, invalid, now
 
 __all__ = ["answer"]
@@ -57,24 +57,27 @@ _HANDLERS: dict[int, Handler] = {
     49: account.current_time,
     51: account.nothing,
     53: account.nothing,
+    54: calculations.implied_volatility,
+    55: calculations.option_price,
     56: account.nothing,
     57: account.nothing,
     58: account.nothing,
     59: market_data.market_data_type,
     61: account.fixed(62, 1),
-    62: account.end_of(64, 2),
+    62: account.account_summary,
     63: account.nothing,
     64: account.nothing,
     70: account.nothing,
     74: account.end_of(72, 2),
     75: account.nothing,
-    76: account.end_of(74, 2),
+    76: account.account_updates_multi,
     77: account.nothing,
     78: contracts.option_parameters,
     79: account.soft_dollar_tiers,
     80: account.fixed(78, 0),
     81: contracts.matching_symbols,
     82: account.fixed(80, 0),
+    83: contracts.smart_components,
     85: account.fixed(85, 0),
     87: history.head_timestamp,
     89: account.nothing,
@@ -102,12 +105,9 @@ _UNSERVED: dict[int, tuple[int, str]] = {
     24: (0, "the market scanner"),
     50: (2, "real-time bars"),
     52: (2, "fundamental data"),
-    54: (2, "calculating implied volatility"),
-    55: (2, "calculating option prices"),
     67: (2, "display groups"),
     68: (2, "display groups"),
     69: (2, "display groups"),
-    83: (1, "smart components"),
     84: (1, "news"),
     86: (1, "news"),
     88: (1, "histogram data"),

@@ -1,13 +1,16 @@
-"""Requests about contracts: details, option parameters, matching symbols."""
+"""Requests about contracts: details, option parameters, matching symbols, the exchanges behind letters."""
 
 from datetime import datetime, timedelta
 from functools import lru_cache
 
 from ingest.calendar.sessions import NEW_YORK, session_on
 from tws_simulator.connections.state import Client
+from tws_simulator.history.schedule import extended
 from tws_simulator.protocol import codes, messages
+from tws_simulator.protocol.details import Hours
 from tws_simulator.protocol.messages import message
-from tws_simulator.requests.replies import now, refused
+from tws_simulator.requests.replies import invalid, now, refused
+from tws_simulator.worlds.exchanges import SMART_COMPONENTS
 from tws_simulator.worlds.instruments import OptionSeries
 from tws_simulator.worlds.lookup import CONTRACT_FIELDS, ContractQuery, match
 
@@ -19,30 +22,36 @@ _MOST_SYMBOL_SAMPLES = 16
 def contract_details(client: Client, fields: list[str]) -> None:
     req_id = int(fields[2])
     market_time = now(client)
-    found = match(client.state.market.world, ContractQuery.parse(fields[3 : 3 + CONTRACT_FIELDS]), market_time)
+    terms, identifier = fields[3 : 3 + CONTRACT_FIELDS], fields[4 + CONTRACT_FIELDS : 6 + CONTRACT_FIELDS]
+    found = match(client.state.market.world, ContractQuery.parse(terms + identifier), market_time)
     if not found:
         client.error(req_id, codes.NO_SECURITY_DEFINITION, codes.NO_SECURITY_DEFINITION_TEXT)
         return
     if refused(client, req_id, "contract_details", found[0][0]):
         return
-    hours = _trading_hours(market_time.astimezone(NEW_YORK).date().toordinal())
+    hours = _hours(market_time.astimezone(NEW_YORK).date().toordinal())
     encode = client.encoder.contract_details
     client.send(b"".join([encode(req_id, instrument, exchange, hours) for instrument, exchange in found]))
     client.send(message(52, 1, req_id))
 
 
 @lru_cache(maxsize=8)
-def _trading_hours(ordinal: int) -> str:
+def _hours(ordinal: int) -> Hours:
     """Hours of six days from `ordinal` on, as IB writes them: ``20151224:0930-20151224:1300;20151225:CLOSED``."""
-    parts = []
+    trading, liquid = [], []
     for day in (datetime.fromordinal(ordinal).date() + timedelta(days=k) for k in range(6)):
         session = session_on(day)
         if session is None:
-            parts.append(f"{day:%Y%m%d}:CLOSED")
+            trading.append(f"{day:%Y%m%d}:CLOSED")
+            liquid.append(f"{day:%Y%m%d}:CLOSED")
         else:
-            opened, closed = session.open.astimezone(NEW_YORK), session.close.astimezone(NEW_YORK)
-            parts.append(f"{opened:%Y%m%d:%H%M}-{closed:%Y%m%d:%H%M}")
-    return ";".join(parts)
+            trading.append(_span(*extended(session)))
+            liquid.append(_span(session.open, session.close))
+    return Hours(";".join(trading), ";".join(liquid))
+
+
+def _span(opened: datetime, closed: datetime) -> str:
+    return f"{opened.astimezone(NEW_YORK):%Y%m%d:%H%M}-{closed.astimezone(NEW_YORK):%Y%m%d:%H%M}"
 
 
 def option_parameters(client: Client, fields: list[str]) -> None:
@@ -67,3 +76,13 @@ def matching_symbols(client: Client, fields: list[str]) -> None:
     req_id, pattern = int(fields[1]), fields[2].upper()
     found = [one for one in client.state.market.world.underlyings(now(client)) if one.symbol.startswith(pattern)]
     client.send(client.encoder.symbol_samples(req_id, found[:_MOST_SYMBOL_SAMPLES]))
+
+
+def smart_components(client: Client, fields: list[str]) -> None:
+    req_id, key = int(fields[1]), fields[2]
+    if key in SMART_COMPONENTS:
+        client.send(messages.smart_components(req_id, SMART_COMPONENTS[key]))
+    else:
+        invalid(
+            client, req_id, f"exchange map '{key}' is not known; tick parameters name {', '.join(SMART_COMPONENTS)}"
+        )

@@ -13,6 +13,7 @@ from tws_simulator.history.collect import NAMES, check_kind, collect, first_inst
 from tws_simulator.history.dates import format_head, format_instant, format_start, in_units_of
 from tws_simulator.history.pacing import MOST_OPEN
 from tws_simulator.history.request import BadRequest, HistoryRequest, Kind, NoSuchHistory, parse_history, parse_kind
+from tws_simulator.history.schedule import ScheduleRequest, is_schedule, parse_schedule, sessions_of
 from tws_simulator.protocol import codes, messages
 from tws_simulator.protocol.messages import message
 from tws_simulator.requests.replies import invalid, now, refused, unique
@@ -24,6 +25,9 @@ _UPDATE_SECONDS = 0.5
 
 
 def historical_data(client: Client, fields: list[str]) -> None:
+    if is_schedule(fields):
+        _historical_schedule(client, fields)
+        return
     req_id, state = int(fields[1]), client.state
     with _as_errors(client, req_id):
         request = parse_history(fields, now(client), state.options.history_steps)
@@ -39,6 +43,17 @@ def historical_data(client: Client, fields: list[str]) -> None:
         ):
             raise NoSuchHistory("Historical data request pacing violation")
         _start(client, req_id, _serve_bars(client, request, instrument))
+
+
+def _historical_schedule(client: Client, fields: list[str]) -> None:
+    req_id = int(fields[1])
+    with _as_errors(client, req_id):
+        request = parse_schedule(fields, now(client))
+        instrument = unique(client, req_id, request.query)
+        if instrument is None or refused(client, req_id, "history", instrument):
+            return
+        if _has_room(client, req_id):
+            _start(client, req_id, _serve_schedule(client, request, instrument))
 
 
 def cancel_historical_data(client: Client, fields: list[str]) -> None:
@@ -109,6 +124,11 @@ async def _send_updates(client: Client, request: HistoryRequest, instrument: Ins
         if bar != last:
             client.send(messages.historical_update(request.req_id, *_row(client, request, instrument, bar)))
     return bars or [last]
+
+
+async def _serve_schedule(client: Client, request: ScheduleRequest, instrument: Instrument) -> None:
+    await _wait(client)
+    client.send(messages.historical_schedule(request.req_id, sessions_of(request, instrument)))
 
 
 async def _serve_head(client: Client, req_id: int, instrument: Instrument, kind: Kind, as_seconds: bool) -> None:

@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from tws_simulator.worlds.exchanges import OPTION_EXCHANGES, STOCK_EXCHANGES
+
 Right = Literal["C", "P"]
 RIGHTS: tuple[Right, Right] = ("C", "P")
 Ints = npt.NDArray[np.int64]
@@ -60,13 +62,15 @@ class Underlying:
 
     @property
     def exchanges(self) -> tuple[str, ...]:
-        """Where it is quoted, the preferred one first: an index is disseminated by its own exchange only."""
-        return (self.primary_exchange,) if self.is_index else ("SMART", self.primary_exchange)
+        """Where it is quoted, the preferred ones first: an index is disseminated by its own exchange only."""
+        if self.is_index:
+            return (self.primary_exchange,)
+        return tuple(dict.fromkeys(("SMART", self.primary_exchange, *STOCK_EXCHANGES)))
 
     @property
     def option_exchanges(self) -> tuple[str, ...]:
         """Where its options are listed: those of an index on the exchange that has the licence."""
-        return ("SMART", "CBOE") if self.is_index else ("SMART", "AMEX", "CBOE", "ISE", "PHLX")
+        return ("SMART", "CBOE") if self.is_index else ("SMART", *OPTION_EXCHANGES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

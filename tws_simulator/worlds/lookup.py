@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from tws_simulator.worlds.descriptions import describe
 from tws_simulator.worlds.instruments import (
     RIGHTS,
     Instrument,
@@ -21,7 +22,10 @@ _RIGHTS: dict[str, tuple[Right, ...]] = {"C": ("C",), "CALL": ("C",), "P": ("P",
 
 @dataclass(frozen=True, slots=True)
 class ContractQuery:
-    """The twelve contract fields of a request; an empty string, 0 or None means "any"."""
+    """The twelve contract fields of a request; an empty string, 0 or None means "any".
+
+    ``sec_id_type`` and ``sec_id``: an identifier of the paper, as reqContractDetails can give it beside them.
+    """
 
     conid: int
     symbol: str
@@ -35,10 +39,15 @@ class ContractQuery:
     currency: str
     local_symbol: str
     trading_class: str
+    sec_id_type: str = ""
+    sec_id: str = ""
 
     @classmethod
     def parse(cls, fields: list[str]) -> "ContractQuery":
-        """From the twelve fields in wire order. Raises ValueError when a number is none."""
+        """From the twelve fields in wire order, and an identifier's type and value where there are two more.
+
+        Raises ValueError when a number is none.
+        """
         conid, symbol, sec_type, expiry, strike, *rest = fields
         return cls(int(conid or 0), symbol, sec_type, expiry, float(strike or 0), *rest)
 
@@ -54,6 +63,8 @@ def match(world: World, query: ContractQuery, now: datetime) -> list[tuple[Instr
     if query.conid:
         found = world.by_conid(query.conid, now)
         instruments = [found] if found is not None and _agrees(query, found) else []
+    elif query.sec_id:
+        instruments = _by_identifier(world, query, now)
     else:
         instruments = _options(world, query, now) if query.sec_type == "OPT" else _underlyings(world, query, now)
     return [(one, exchange) for one in instruments for exchange in _exchanges(query, one)]
@@ -86,6 +97,13 @@ def _underlyings(world: World, query: ContractQuery, now: datetime) -> list[Unde
     if query.local_symbol not in ("", found.symbol) or query.primary_exchange not in ("", found.primary_exchange):
         return []
     return [found]
+
+
+def _by_identifier(world: World, query: ContractQuery, now: datetime) -> list[Underlying]:
+    """By ISIN; no other identifier is simulated."""
+    if query.sec_id_type != "ISIN":
+        return []
+    return [one for one in world.underlyings(now) if describe(one).isin == query.sec_id and _agrees(query, one)]
 
 
 def _options(world: World, query: ContractQuery, now: datetime) -> list[Option]:

@@ -152,6 +152,10 @@ class World(Protocol):
         """Contracts open, as published by now: it describes an earlier session. None is "no value", 0 is a value."""
         ...
 
+    def years_left(self, option: Option, instant: datetime) -> float:
+        """Years (ACT/365) from `instant` to the expiry, as the option model counts them; at least a minute."""
+        ...
+
     def volatility(self, underlying: Underlying, instant: datetime) -> Volatility | None:
         """Historical and implied volatility, where the world knows them."""
         ...

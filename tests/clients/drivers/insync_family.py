@@ -59,9 +59,10 @@ class TickerSubscription(Subscription):
                     *(one.histVolatility, one.impliedVolatility),
                 )
             ],
-            model=Model(*[getattr(greeks, name) for name in _GREEKS]) if greeks else None,
+            model=_model(greeks) if greeks else None,
             data_type=one.marketDataType,
             min_tick=_arrived(getattr(one, "minTick", float("nan"))),
+            exchange_map=one.bboExchange or None,
         )
 
 
@@ -112,6 +113,34 @@ class InsyncClient(Client):
 
     def current_time(self) -> datetime:
         return self.ib.reqCurrentTime()
+
+    def account_values(self) -> dict[tuple[str, str], str]:
+        return {(one.tag, one.currency): one.value for one in self.ib.accountSummary()}
+
+    def account_updates(self) -> dict[tuple[str, str], str]:
+        self.ib.reqAccountUpdates(self.accounts[0])
+        assert self.ib.portfolio() == []
+        return {(one.tag, one.currency): one.value for one in self.ib.accountValues(self.accounts[0])}
+
+    def smart_components(self, key: str) -> Answer[tuple[int, str, str]]:
+        req_id = self._next()
+        rows = self._ask(req_id, self.ib.reqSmartComponentsAsync(key))
+        return Answer(req_id, [(row.bitNumber, row.exchange, row.exchangeLetter) for row in rows])
+
+    def historical_schedule(self, terms: Terms, days: int, *, regular: bool = True) -> Answer[tuple[str, str, str]]:
+        req_id = self._next()
+        found = self._ask(req_id, self.ib.reqHistoricalScheduleAsync(_new(terms), days, useRTH=regular))
+        return Answer(req_id, [(one.startDateTime, one.endDateTime, one.refDate) for one in found.sessions])
+
+    def calculate_volatility(self, terms: Terms, price: float, spot: float) -> Answer[Model]:
+        req_id = self._next()
+        found = self._ask(req_id, self.ib.calculateImpliedVolatilityAsync(_new(terms), price, spot))
+        return Answer(req_id, [_model(found)] if found else [])
+
+    def calculate_price(self, terms: Terms, volatility: float, spot: float) -> Answer[Model]:
+        req_id = self._next()
+        found = self._ask(req_id, self.ib.calculateOptionPriceAsync(_new(terms), volatility, spot))
+        return Answer(req_id, [_model(found)] if found else [])
 
     def account_summary(self) -> dict[str, int]:
         return {
@@ -251,6 +280,10 @@ def _arrived(value: float) -> float | None:
     return None if isnan(value) else float(value)
 
 
+def _model(greeks: ib.OptionComputation) -> Model:
+    return Model(*[getattr(greeks, name) for name in _GREEKS])
+
+
 def _new(terms: Terms) -> ib.Contract:
     return ib.Contract(
         secType=terms.sec_type,
@@ -265,6 +298,8 @@ def _new(terms: Terms) -> ib.Contract:
         currency=terms.currency,
         localSymbol=terms.local_symbol,
         tradingClass=terms.trading_class,
+        secIdType="ISIN" if terms.isin else "",
+        secId=terms.isin,
     )
 
 
@@ -297,9 +332,15 @@ def _details(row: ib.ContractDetails) -> Details:
         row.realExpirationDate,
         row.timeZoneId,
         row.tradingHours,
+        row.liquidHours,
         row.validExchanges,
         row.marketRuleIds,
         row.stockType,
+        row.longName,
+        row.industry,
+        row.category,
+        next((pair.value for pair in row.secIdList if pair.tag == "ISIN"), ""),
+        *(float(size) for size in (row.minSize, row.sizeIncrement, row.suggestedSizeIncrement)),
     )
 
 

@@ -16,6 +16,7 @@ from driver import (
     HOST,
     PATIENCE,
     SECONDS,
+    TEXT,
     Answer,
     Bar,
     Client,
@@ -29,8 +30,9 @@ from driver import (
     Terms,
 )
 from ibapi import errors
+from ibapi.account_summary_tags import AccountSummaryTags
 from ibapi.client import EClient
-from ibapi.common import BarData, TickAttrib
+from ibapi.common import BarData, HistoricalSession, SmartComponent, TickAttrib
 from ibapi.contract import Contract, ContractDetails
 from ibapi.execution import ExecutionFilter
 from ibapi.order import Order
@@ -45,7 +47,7 @@ _PRICES |= {66: "bid", 67: "ask", 68: "last", 72: "high", 73: "low", 75: "close"
 _SIZES = {0: "bid_size", 3: "ask_size", 5: "last_size", 8: "volume", 27: "call_open_interest", 28: "put_open_interest"}
 _SIZES |= {69: "bid_size", 70: "ask_size", 71: "last_size", 74: "volume"}
 _GENERICS = {23: "historical_volatility", 24: "implied_volatility"}
-_MODELS = {13, 83}
+_MODELS, _CALCULATED = {13, 83}, 53
 
 
 class CallbackSubscription(Subscription):
@@ -131,12 +133,43 @@ class OfficialClient(Client, EWrapper, EClient):
         self.reqCurrentTime()
         return datetime.fromtimestamp(self._gathered("time")[0], UTC)
 
+    def account_values(self) -> dict[tuple[str, str], str]:
+        req_id = self._new_id()
+        self.reqAccountSummary(req_id, "All", f"{AccountSummaryTags.AllTags},$LEDGER:ALL")
+        return dict(self._gathered(req_id))
+
+    def account_updates(self) -> dict[tuple[str, str], str]:
+        self.reqAccountUpdates(True, self.accounts[0])
+        self._gathered("account")
+        return dict(self._rows.pop("account values"))
+
+    def smart_components(self, key: str) -> Answer[tuple[int, str, str]]:
+        req_id = self._new_id()
+        self.reqSmartComponents(req_id, key)
+        return Answer(req_id, self._gathered(req_id))
+
+    def historical_schedule(self, terms: Terms, days: int, *, regular: bool = True) -> Answer[tuple[str, str, str]]:
+        req_id = self._new_id()
+        self.reqHistoricalData(req_id, _new(terms), "", f"{days} D", "1 day", "SCHEDULE", int(regular), TEXT, False, [])
+        return Answer(req_id, self._gathered(req_id))
+
+    def calculate_volatility(self, terms: Terms, price: float, spot: float) -> Answer[Model]:
+        req_id = self._new_id()
+        self.calculateImpliedVolatility(req_id, _new(terms), price, spot, [])
+        return Answer(req_id, self._gathered(req_id))
+
+    def calculate_price(self, terms: Terms, volatility: float, spot: float) -> Answer[Model]:
+        req_id = self._new_id()
+        self.calculateOptionPrice(req_id, _new(terms), volatility, spot, [])
+        return Answer(req_id, self._gathered(req_id))
+
     def account_summary(self) -> dict[str, int]:
         self.reqPositions()
         self.reqOpenOrders()
         self.reqCompletedOrders(False)
         execution_id = self._new_id()
         self.reqExecutions(execution_id, ExecutionFilter())
+        self._rows.pop("account values", None)
         self.reqAccountUpdates(True, self.accounts[0])
         multi_id = self._new_id()
         self.reqAccountUpdatesMulti(multi_id, self.accounts[0], "", False)
@@ -266,6 +299,28 @@ class OfficialClient(Client, EWrapper, EClient):
     def execDetailsEnd(self, reqId: int) -> None:
         self._ended.add(reqId)
 
+    def accountSummary(self, reqId: int, account: str, tag: str, value: str, currency: str) -> None:
+        self._row(reqId, ((tag, currency), value))
+
+    def accountSummaryEnd(self, reqId: int) -> None:
+        self._ended.add(reqId)
+
+    def updateAccountValue(self, key: str, val: str, currency: str, accountName: str) -> None:
+        self._row("account values", ((key, currency), val))
+
+    def updatePortfolio(self, contract: Contract, *values: object) -> None:
+        self.misunderstood.append(f"a position in {contract}, of an account that has none")
+
+    def smartComponents(self, reqId: int, smartComponentMap: list[SmartComponent]) -> None:
+        self._rows[reqId] = [(one.bitNumber, one.exchange, one.exchangeLetter) for one in smartComponentMap]
+        self._ended.add(reqId)
+
+    def historicalSchedule(
+        self, reqId: int, startDateTime: str, endDateTime: str, timeZone: str, sessions: list[HistoricalSession]
+    ) -> None:
+        self._rows[reqId] = [(one.startDateTime, one.endDateTime, one.refDate) for one in sessions]
+        self._ended.add(reqId)
+
     def accountDownloadEnd(self, accountName: str) -> None:
         self._ended.add("account")
 
@@ -308,7 +363,7 @@ class OfficialClient(Client, EWrapper, EClient):
         self._tick(reqId, None, data_type=marketDataType)
 
     def tickReqParams(self, tickerId: int, minTick: float, bboExchange: str, snapshotPermissions: int) -> None:
-        self._tick(tickerId, None, min_tick=minTick)
+        self._tick(tickerId, None, min_tick=minTick, exchange_map=bboExchange or None)
 
     def tickPrice(self, reqId: int, tickType: int, price: float, attrib: TickAttrib) -> None:
         self._tick(reqId, tickType, **{_PRICES[tickType]: price})
@@ -320,7 +375,11 @@ class OfficialClient(Client, EWrapper, EClient):
         self._tick(reqId, tickType, **{_GENERICS[tickType]: value})
 
     def tickOptionComputation(self, reqId: int, tickType: int, tickAttrib: int, *values: float | None) -> None:
-        self._tick(reqId, tickType, **({"model": Model(*values)} if tickType in _MODELS else {}))
+        if tickType == _CALCULATED:
+            self._row(reqId, Model(*values))
+            self._ended.add(reqId)
+        else:
+            self._tick(reqId, tickType, **({"model": Model(*values)} if tickType in _MODELS else {}))
 
     def tickSnapshotEnd(self, reqId: int) -> None:
         self.subscriptions[reqId].ended = True
@@ -352,6 +411,8 @@ def _new(terms: Terms) -> Contract:
     contract.multiplier, contract.exchange, contract.currency = terms.multiplier, terms.exchange, terms.currency
     contract.primaryExchange = terms.primary_exchange
     contract.localSymbol, contract.tradingClass = terms.local_symbol, terms.trading_class
+    if terms.isin:
+        contract.secIdType, contract.secId = "ISIN", terms.isin
     return contract
 
 
@@ -380,9 +441,15 @@ def _details(row: ContractDetails) -> Details:
         row.realExpirationDate,
         row.timeZoneId,
         row.tradingHours,
+        row.liquidHours,
         row.validExchanges,
         row.marketRuleIds,
         row.stockType,
+        row.longName,
+        row.industry,
+        row.category,
+        next((pair.value for pair in row.secIdList or [] if pair.tag == "ISIN"), ""),
+        *(float(size) for size in (row.minSize, row.sizeIncrement, row.suggestedSizeIncrement)),
     )
 
 

@@ -160,6 +160,11 @@ def _series_of(key: ContractKey) -> tuple[date, date, float, str]:
     return key.expiry, key.last_trade_date, key.multiplier, key.trading_class
 
 
+def years_left(last_trade_date: date, instant: datetime) -> float:
+    """Years (ACT/365) from `instant` to the close of a last trading day; at least a minute."""
+    return float(max(microseconds(_close_of(last_trade_date)) - microseconds(instant), _SHORTEST_LIFE_US) / _YEAR_US)
+
+
 def _close_of(day: date) -> datetime:
     session = session_on(day)
     assert session is not None, "last trading days are sessions"

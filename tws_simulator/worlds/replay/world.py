@@ -17,7 +17,7 @@ from tws_simulator.worlds.instruments import (
     underlying_conids,
 )
 from tws_simulator.worlds.replay.bars import contract_quotes, contract_trades, underlying_prices
-from tws_simulator.worlds.replay.chain import RecordedChain, Standing, number_contracts
+from tws_simulator.worlds.replay.chain import RecordedChain, Standing, number_contracts, years_left
 from tws_simulator.worlds.replay.files import RecordedDay, load_days
 from tws_simulator.worlds.world import (
     NO_QUOTE,
@@ -140,6 +140,10 @@ class ReplayWorld:
         symbol = option.underlying.symbol
         published = bisect_right(self._published[symbol], now)
         return self._chains[symbol][published - 1].open_interest(option.conid) if published else None
+
+    def years_left(self, option: Option, instant: datetime) -> float:
+        """Years (ACT/365) from `instant` to the close of the last trading day; at least a minute."""
+        return years_left(option.series.last_trade_date, instant)
 
     def volatility(self, underlying: Underlying, instant: datetime) -> Volatility | None:
         """The files hold none."""

@@ -223,6 +223,10 @@ class SyntheticWorld:
         values = self._open_interests.get((series, day), lambda: open_interest(series, self._seed, day).tolist())
         return values[option.side][option.position]
 
+    def years_left(self, option: Option, instant: datetime) -> float:
+        """Years (ACT/365) from `instant` to the expiry; at least a minute."""
+        return float(life_years(_synthetic(option), instant))
+
     def volatility(self, underlying: Underlying, instant: datetime) -> Volatility | None:
         """Of the last 30 sessions, and of the surface at 30 days."""
         path = self._by_conid[underlying.conid].path
