@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from tws_simulator.connections.limits import Rules
 from tws_simulator.history.pacing import PacingRule
 from tws_simulator.history.request import StepRule
+from tws_simulator.protocol.versions import HIGHEST_VERSION, LOWEST_VERSION
 from tws_simulator.worlds.instruments import UnderlyingSpec
 
 
@@ -50,6 +51,12 @@ class GatewayOptions(BaseModel):
     delayed_requests: Literal["served", "ignored"] = Field(
         "served", description="ignored: types 3 and 4 show live and frozen data where there is permission, as IB says"
     )
+    protocol_versions: tuple[int, int] = Field(
+        (LOWEST_VERSION, HIGHEST_VERSION), description="lowest and highest that the gateway says it speaks"
+    )
+    greeting_zone: str | None = Field(
+        None, description="time zone in the greeting, as the host names it (China Standard Time); None: New York's"
+    )
     scenario: Path | None = Field(None, description="YAML file of faults; docs/reference/gateway-scenarios.md")
     previous_close: float | None = Field(None, gt=0, description="tick 9 of the replayed underlying")
     oi_published_at: time = Field(time(4, 0), description="New York time at which open interest turns over")
@@ -71,6 +78,13 @@ class GatewayOptions(BaseModel):
     def _latency_in_order(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not 0 <= value[0] <= value[1] <= 60_000:
             raise ValueError(f"latency {value[0]:g}-{value[1]:g} ms: give two ascending numbers of at most 60000")
+        return value
+
+    @field_validator("protocol_versions")
+    @classmethod
+    def _versions_in_order(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not LOWEST_VERSION <= value[0] <= value[1]:
+            raise ValueError(f"versions {value[0]}-{value[1]}: give two ascending numbers from {LOWEST_VERSION} on")
         return value
 
     @property

@@ -25,8 +25,11 @@ DELAYED_GENERIC_TICKS = frozenset({101, 106, 165, 221, 232, 236, 258})
 
 
 def is_advisory(code: int) -> bool:
-    """Whether data keeps flowing: 10167 shows delayed data, 10090 and 10091 name what is partly missing."""
-    return code in {399, 10090, 10091, 10167} or 2100 <= code < 2200
+    """Whether data keeps flowing: 10167 shows delayed data, 10090 and 10091 name what is partly missing.
+
+    10349 is an order preset that TWS has applied, which servers of 2026 report like an error.
+    """
+    return code in {399, 10090, 10091, 10167, 10349} or 2100 <= code < 2200
 
 
 def delayed_generic_ticks(generic_ticks: str) -> str:

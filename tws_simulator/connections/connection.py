@@ -18,7 +18,8 @@ from tws_simulator.connections.subscriptions import Delivery, Subscription
 from tws_simulator.history.queries import HistoryQueries
 from tws_simulator.market import LIVE
 from tws_simulator.protocol import codes
-from tws_simulator.protocol.messages import HIGHEST_VERSION, LOWEST_VERSION, Encoder, message, server_greeting
+from tws_simulator.protocol.messages import Encoder, message, server_greeting
+from tws_simulator.protocol.versions import HIGHEST_VERSION, LOWEST_VERSION
 from tws_simulator.protocol.wire import BadFrame, FrameReader, parse_greeting, split_fields
 from tws_simulator.requests import answer
 from tws_simulator.requests.replies import invalid
@@ -294,19 +295,17 @@ class ClientConnection(asyncio.Protocol):
 
     def _greet(self, payload: bytes) -> None:
         lowest, highest, options = parse_greeting(payload)
-        version = min(HIGHEST_VERSION, highest)
-        if version < max(LOWEST_VERSION, lowest):
-            self.error(
-                -1,
-                codes.UNSUPPORTED_VERSION,
-                f"Protocol versions {lowest} to {highest} are not served, {LOWEST_VERSION} to {HIGHEST_VERSION} are",
-            )
+        serves_from, serves_to = self.state.options.protocol_versions
+        version = min(serves_to, highest, HIGHEST_VERSION)
+        if version < max(serves_from, lowest):
+            text = f"Protocol versions {lowest} to {highest} are not served, {serves_from} to {serves_to} are"
+            self.error(-1, codes.UNSUPPORTED_VERSION, text)
             self.close()
             return
         self._negotiated = True
         self._paced = self._paced or _PACE_OPTION in options
         self.encoder = Encoder(version)
-        self.send(server_greeting(version, self.state.market.clock.now()))
+        self.send(server_greeting(version, self.state.market.clock.now(), self.state.options.greeting_zone))
 
     def _start_api(self, kind: int, fields: list[str]) -> None:
         if kind != _START_API:

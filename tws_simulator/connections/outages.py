@@ -9,8 +9,10 @@ from tws_simulator.faults import scenario as s
 from tws_simulator.faults.engine import Faults
 from tws_simulator.market import FROZEN, LIVE
 from tws_simulator.protocol import codes
-from tws_simulator.protocol.messages import message
+from tws_simulator.protocol.messages import message, news_bulletin, news_headline
 
+# No client counts this far.
+_NOBODYS_REQUEST = (1 << 31) - 1
 _log = structlog.get_logger(__name__)
 _FARMS: tuple[s.Farm, ...] = ("usfarm", "usopt", "ushmds", "secdefnj")
 
@@ -57,6 +59,10 @@ def begin(state: GatewayState, fault: s.Fault) -> None:
                 client.send(garbage(fault.kind))
         case s.Notice():
             _inform(state, fault.code, text=fault.message)
+        case s.News():
+            for client in list(state.connections):
+                client.send(news_bulletin("Trading in SIM has been halted"))
+                client.send(news_headline(_NOBODYS_REQUEST, state.market.clock.now(), "Simulated news"))
         case _:
             pass
 

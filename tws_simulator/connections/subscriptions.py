@@ -274,6 +274,8 @@ class Subscription:
             out.append(messages.tick_size(req_id, ticks.last_size, new.last_size))
         if new.volume is not None and (old is None or new.volume != old.volume):
             out.append(messages.tick_size(req_id, ticks.volume, new.volume))
+        if self._treatment.odd_lots and new.bid is not None and new.ask is not None:
+            out.extend(messages.odd_lot_ticks(req_id, new.bid, new.ask))
         for tick, price, before in (
             (ticks.open, new.open, old and old.open),
             (ticks.high, new.high, old and old.high),
@@ -286,8 +288,8 @@ class Subscription:
         self,
         out: list[str],
         ids: tuple[int, int],
-        new: tuple[float | None, int],
-        old: tuple[float | None, int] | None,
+        new: tuple[float | None, float],
+        old: tuple[float | None, float] | None,
     ) -> None:
         """A side without a market goes out as price -1, size 0; of an index, which has no sides, nothing does."""
         if new == old or self._instrument.is_index:

@@ -14,7 +14,10 @@ from tws_simulator.market import FROZEN, LIVE
 from tws_simulator.protocol import codes
 from tws_simulator.worlds.instruments import Instrument, Option, word
 
-_TICKS = (s.Silent, s.Slow, s.OneSided, s.EmptyModel, s.NoModel, s.Sentinels, s.Crossed, s.Stale, s.WrongOrder)
+_TICKS = (
+    s.Silent, s.Slow, s.OneSided, s.EmptyModel, s.NoModel, s.Sentinels, s.Crossed, s.Stale, s.WrongOrder,
+    s.FractionalSizes, s.OddLots,
+)  # fmt: skip
 _CUT_OFF = (s.ConnectionLost, s.NightlyReset)
 _FARM_OF = {"contract_details": "secdefnj", "option_parameters": "secdefnj", "history": "ushmds"}
 
@@ -27,6 +30,13 @@ class Refusal(NamedTuple):
 
 
 NO_ANSWER = Refusal(None)
+
+
+class Advisory(NamedTuple):
+    """A message that comes beside the answer."""
+
+    code: int
+    text: str
 
 
 class LiveFault:
@@ -131,11 +141,13 @@ class Faults:
             return NO_ANSWER if request != "history" else Refusal(codes.HISTORICAL_ERROR, codes.HISTORY_FARM_DOWN_TEXT)
         return None
 
-    def advisory(self, instrument: Instrument, requested_type: int) -> int | None:
-        """Code of the advisory that goes with an answered market data request."""
+    def advisories(self, instrument: Instrument, requested_type: int) -> Iterator[Advisory]:
+        """What is said of a market data request that is answered all the same."""
         if requested_type not in (LIVE, FROZEN) and self.delayed_only(instrument):
-            return codes.DELAYED_IS_SHOWN
-        return None
+            yield Advisory(codes.DELAYED_IS_SHOWN, codes.text_of(codes.DELAYED_IS_SHOWN))
+        for fault in self.live:
+            if isinstance(fault.spec, s.Advisory) and fault.fits(instrument):
+                yield Advisory(fault.spec.code, fault.spec.message or codes.text_of(fault.spec.code))
 
     def delayed_only(self, instrument: Instrument) -> bool:
         """Whether there is no live data of `instrument`."""

@@ -110,6 +110,26 @@ class WrongOrder(Target):
     fault: Literal["wrong_order"]
 
 
+class FractionalSizes(Target):
+    """Sizes with fractions, as servers of today send them of papers that trade in parts: a last size of 0.5."""
+
+    fault: Literal["fractional_sizes"]
+
+
+class OddLots(Target):
+    """Ticks 105 to 110 come too: bid and ask of odd lots, their sizes and exchanges (servers from version 225)."""
+
+    fault: Literal["odd_lots"]
+
+
+class Advisory(Target):
+    """A message about each request that is answered all the same, as TWS sends its warnings 2187, 2188 and 10349."""
+
+    fault: Literal["advisory"]
+    code: int = Field(2188, ge=1, le=99_999)
+    message: str = ""
+
+
 # -- the connection
 
 
@@ -174,6 +194,12 @@ class Notice(When):
     message: str = ""
 
 
+class News(When):
+    """A news bulletin for every client, and a headline for a request that none of them has made."""
+
+    fault: Literal["news"]
+
+
 Fault = (
     Error
     | DelayedOnly
@@ -187,6 +213,9 @@ Fault = (
     | Crossed
     | Stale
     | WrongOrder
+    | FractionalSizes
+    | OddLots
+    | Advisory
     | ConnectionLost
     | NightlyReset
     | FarmDown
@@ -195,6 +224,7 @@ Fault = (
     | HalfOpen
     | GarbageFrame
     | Notice
+    | News
 )
 _AnyFault = Annotated[Fault, Field(discriminator="fault")]
 _ONE_FAULT: TypeAdapter[Fault] = TypeAdapter(_AnyFault)

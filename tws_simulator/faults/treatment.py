@@ -19,7 +19,7 @@ class Treatment:
 
     ``delay``: wall-clock seconds added to the first ticks. ``withheld``: of ``bid``, ``ask`` and ``model``, those that
     are never sent. ``age``: how old the quote is. ``empty_model``: the first model tick has no values, the real one
-    comes after ``model_after`` seconds (None: never).
+    comes after ``model_after`` seconds (None: never). ``odd_lots``: their ticks come too.
     """
 
     silent: bool = False
@@ -29,7 +29,8 @@ class Treatment:
     age: timedelta | None = None
     empty_model: bool = False
     model_after: float | None = None
-    distortions: tuple["s.Sentinels | s.Crossed", ...] = ()
+    distortions: tuple["s.Sentinels | s.Crossed | s.FractionalSizes", ...] = ()
+    odd_lots: bool = False
 
     def view(self, seen: View) -> View:
         """The moments that are shown instead of those of `seen`."""
@@ -40,11 +41,13 @@ class Treatment:
     def quote(self, quote: Quote) -> Quote:
         """The quote that is shown instead."""
         for distortion in self.distortions:
-            quote = (
-                _cross(quote, distortion.by)
-                if isinstance(distortion, s.Crossed)
-                else _with_sentinels(quote, distortion.kind)
-            )
+            match distortion:
+                case s.Crossed():
+                    quote = _cross(quote, distortion.by)
+                case s.FractionalSizes():
+                    quote = _in_parts(quote)
+                case _:
+                    quote = _with_sentinels(quote, distortion.kind)
         return quote
 
 
@@ -53,10 +56,10 @@ UNTREATED = Treatment()
 
 def treat(faults: Iterable[s.Fault]) -> Treatment:
     """All that strike one subscription together."""
-    silent = backwards = empty_model = False
+    silent = backwards = empty_model = odd_lots = False
     delay, age, model_after = 0.0, None, None
     withheld: set[str] = set()
-    distortions: list[s.Sentinels | s.Crossed] = []
+    distortions: list[s.Sentinels | s.Crossed | s.FractionalSizes] = []
     for fault in faults:
         match fault:
             case s.Slow():
@@ -71,11 +74,14 @@ def treat(faults: Iterable[s.Fault]) -> Treatment:
                 empty_model, model_after = True, fault.seconds
             case s.Stale():
                 age = timedelta(minutes=fault.minutes)
-            case s.Sentinels() | s.Crossed():
+            case s.OddLots():
+                odd_lots = True
+            case s.Sentinels() | s.Crossed() | s.FractionalSizes():
                 distortions.append(fault)
             case _:
                 silent = True
-    return Treatment(silent, delay, backwards, frozenset(withheld), age, empty_model, model_after, tuple(distortions))
+    held_back = frozenset(withheld)
+    return Treatment(silent, delay, backwards, held_back, age, empty_model, model_after, tuple(distortions), odd_lots)
 
 
 def _older(instant: datetime | None, age: timedelta) -> datetime | None:
@@ -88,6 +94,16 @@ def _older(instant: datetime | None, age: timedelta) -> datetime | None:
 
 def _cross(quote: Quote, by: float) -> Quote:
     return quote if quote.ask is None else quote._replace(bid=round(quote.ask + by, 4), bid_size=max(quote.bid_size, 1))
+
+
+def _in_parts(quote: Quote) -> Quote:
+    """Half a share was traded last, and a quarter more than whole ones is offered."""
+    return quote._replace(
+        bid_size=quote.bid_size + 0.25 if quote.bid_size else 0,
+        ask_size=quote.ask_size + 0.25 if quote.ask_size else 0,
+        last_size=0.5 if quote.last is not None else 0,
+        volume=None if quote.volume is None else quote.volume + 0.5,
+    )
 
 
 def _with_sentinels(quote: Quote, kind: str) -> Quote:

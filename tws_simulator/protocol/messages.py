@@ -14,7 +14,6 @@ from tws_simulator.worlds.exchanges import SmartComponent
 from tws_simulator.worlds.instruments import Instrument, OptionSeries, Underlying
 from tws_simulator.worlds.world import Model
 
-LOWEST_VERSION, HIGHEST_VERSION = 157, 178
 UNSET_DOUBLE = "1.7976931348623157E308"
 
 # Protocol versions from which a message changes its form.
@@ -45,6 +44,23 @@ def tick_size(req_id: int, tick: int, size: float) -> str:
     return f"2\0006\000{req_id}\0{tick}\0{size}\0"
 
 
+def odd_lot_ticks(req_id: int, bid: float, ask: float) -> list[str]:
+    """Texts of the ticks 105 to 110: bid and ask of odd lots a cent within the market, 7 shares each, at ARCA (P)."""
+    return [
+        tick_price(req_id, 105, round(bid + 0.01, 4), 7),
+        tick_price(req_id, 106, round(ask - 0.01, 4), 7),
+        tick_size(req_id, 107, 7),
+        tick_size(req_id, 108, 7),
+        tick_string(req_id, 109, "P"),
+        tick_string(req_id, 110, "P"),
+    ]
+
+
+def tick_string(req_id: int, tick: int, value: str) -> str:
+    """Text of a string tick (message 46)."""
+    return f"46\0006\000{req_id}\0{tick}\0{value}\0"
+
+
 def tick_generic(req_id: int, tick: int, value: float) -> str:
     """Text of a generic tick (message 45)."""
     return f"45\0006\000{req_id}\0{tick}\0{value!r}\0"
@@ -72,6 +88,16 @@ def market_data_type(req_id: int, reported: int) -> str:
 def tick_snapshot_end(req_id: int) -> str:
     """Text of message 57."""
     return f"57\0001\000{req_id}\0"
+
+
+def news_bulletin(text: str) -> bytes:
+    """A bulletin of an exchange for everybody (message 14)."""
+    return message(14, 1, 1, 1, text, "NYSE")
+
+
+def news_headline(req_id: int, at: datetime, text: str) -> bytes:
+    """A headline (message 84)."""
+    return message(84, req_id, int(at.timestamp() * 1000), "SIM", "SIM$1", text, "")
 
 
 class Encoder:

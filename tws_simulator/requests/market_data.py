@@ -51,8 +51,8 @@ def market_data(client: Client, fields: list[str]) -> None:
     request = MarketDataRequest(req_id, instrument, requested_type, generics, snapshot)
     subscription = Subscription(client.delivery, request, on_end=client.end_subscription)
     client.subscriptions[req_id] = subscription
-    if (advisory := client.state.faults.advisory(instrument, requested_type)) is not None:
-        client.error(req_id, advisory, codes.text_of(advisory))
+    for advisory in client.state.faults.advisories(instrument, requested_type):
+        client.error(req_id, advisory.code, advisory.text)
     subscription.start()
 
 

@@ -48,17 +48,17 @@ UNSET_MODEL = Model(None, None, None, None, None, None, None, None)
 class Quote(NamedTuple):
     """What stands at one instant.
 
-    Prices in dollars, None where there is no market or no trade; sizes in contracts or shares.
+    Prices in dollars, None where there is no market or no trade; sizes in contracts or shares, whole in both worlds.
     ``model`` is None for underlyings and where no model tick is sent at all.
     """
 
     bid: float | None = None
-    bid_size: int = 0
+    bid_size: float = 0
     ask: float | None = None
-    ask_size: int = 0
+    ask_size: float = 0
     last: float | None = None
-    last_size: int = 0
-    volume: int | None = None
+    last_size: float = 0
+    volume: float | None = None
     open: float | None = None
     high: float | None = None
     low: float | None = None
