@@ -40,9 +40,14 @@ CLIENTS := ib_insync ib_async ibapi
 CLIENT_VENVS := .venv-clients
 CLIENT_STAMPS := $(CLIENTS:%=$(CLIENT_VENVS)/%/.ready)
 
+# Programs of others that run on TWS, each in an environment of its own; nautilus_trader's takes 700 MB.
+APPLICATIONS := nautilus_trader thetagang ezib_async
+APPLICATION_VENVS := .venv-applications
+APPLICATION_STAMPS := $(APPLICATIONS:%=$(APPLICATION_VENVS)/%/.ready)
+
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help setup demo test test-long test-slow test-crash test-crash-long test-rehearsal test-clients test-ib-async test-wheel lint format typecheck bench pictures rehearsal-week dashboard lock sbom clean
+.PHONY: help setup demo test test-long test-slow test-crash test-crash-long test-rehearsal test-clients test-applications test-ib-async test-wheel lint format typecheck bench pictures rehearsal-week dashboard lock sbom clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +83,15 @@ test-clients: $(STAMP) $(CLIENT_STAMPS) ## Run the conformance suite of the simu
 	  (cd tests/clients && ../../$(CLIENT_VENVS)/$$client/bin/python -m pytest -q) || failed="$$failed $$client"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "The conformance suite failed by:$$failed" >&2; exit 1; fi
+
+test-applications: $(STAMP) $(APPLICATION_STAMPS) ## Run programs of others on the simulated gateway: nautilus_trader, thetagang, ezib-async
+	@failed=''; \
+	for application in $(APPLICATIONS); do \
+	  echo "-- $$application"; \
+	  (cd tests/applications && ../../$(APPLICATION_VENVS)/$$application/bin/python -m pytest -q test_$$application.py) || \
+	    failed="$$failed $$application"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "Not read by:$$failed" >&2; exit 1; fi
 
 # These are the tests that reach a gateway through ingest.broker. They look at seconds: one worker has the host to itself.
 test-ib-async: ## Run the broker, capture and discovery tests with ib_async
@@ -129,7 +143,7 @@ sbom: $(STAMP) ## Write what the program consists of, by CycloneDX, into dist/ch
 	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/chainlake.cdx.json $(RUN_TIME)
 
 clean: ## Remove the environment and caches; lakes and state stay
-	rm -rf .venv .venv-ib_async $(CLIENT_VENVS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-ib_async $(CLIENT_VENVS) $(APPLICATION_VENVS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf dbt_project/target dbt_project/logs logs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -162,6 +176,14 @@ $(STAMP): pyproject.toml $(PINS)
 	echo "$(VENV) is ready"
 
 # Without a pip of its own: the main environment's installs, and finds out whether all fits together.
+$(APPLICATION_VENVS)/%/.ready: tests/applications/requirements/%.txt | $(STAMP)
+	@set -e; \
+	$(PY) -m venv --clear --without-pip $(@D); \
+	$(PY) -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check --no-deps -r $<; \
+	$(PY) -m pip --python $(@D)/bin/python check --disable-pip-version-check; \
+	touch $@; \
+	echo "$(@D) is ready"
+
 $(CLIENT_VENVS)/%/.ready: tests/clients/requirements/%.txt | $(STAMP)
 	@set -e; \
 	$(PY) -m venv --clear --without-pip $(@D); \

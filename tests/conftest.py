@@ -9,8 +9,9 @@ from hypothesis import settings
 settings.register_profile("chainlake", deadline=None, print_blob=True)
 settings.load_profile("chainlake")
 
-# Foreign clients run that suite, each in an environment of its own: `make test-clients`.
-collect_ignore = ["clients"]
+# Foreign clients and programs run those suites, each in an environment of its own: `make test-clients` and
+# `make test-applications`.
+collect_ignore = ["applications", "clients"]
 
 pytest_plugins = ["tests.commands"]
 
