@@ -5,74 +5,125 @@ from collections.abc import Callable
 
 import structlog
 
-from ingest.broker.codes import CLIENT_ID_IN_USE
+from ingest.broker.codes import CLIENT_ID_IN_USE, is_advisory
 from ingest.broker.library import IB, Contract, new_client
 from ingest.errors import BrokerUnreachable
 from ingest.settings import IbSettings
+from lake.rows import bounded_text
 
 log = structlog.get_logger(__name__)
 
+IN_USE = "is in use"
 OnError = Callable[[int, int, str, Contract | None], None]
 
 
 class _ClientIdTaken(Exception):
-    pass
+    """The gateway does not let this client id in; the text says how."""
+
+
+class _Refused(Exception):
+    """The gateway ended the connection, and no other client id would help; the text says why."""
 
 
 async def open_link(settings: IbSettings, on_error: OnError, first_id: int | None = None) -> tuple[IB, int]:
     """A connected client and its id: `first_id`, else the next of the pool that is free.
 
-    `on_error` hears every message of the broker from the first on. Raises BrokerUnreachable with the reason and the
-    next step.
+    An id is not free when IB says so (error 326), and when the gateway leaves it without an answer or closes the
+    connection: a dead connection may still hold it. `on_error` hears every message of the broker from the first on.
+    Raises BrokerUnreachable with the reason and the next step.
     """
     where = f"{settings.host}:{settings.port}"
     ids = list(range(settings.client_id, settings.client_id + settings.client_id_pool + 1))
     if first_id in ids:
         start = ids.index(first_id)
         ids = ids[start:] + ids[:start]
+    stuck: dict[int, str] = {}
     for client_id in ids:
         try:
             return await _shake_hands(settings, client_id, on_error), client_id
-        except _ClientIdTaken:
-            log.info("client_id_in_use", gateway=where, client_id=client_id)
+        except _ClientIdTaken as reason:
+            if str(reason) == IN_USE:
+                log.info("client_id_in_use", gateway=where, client_id=client_id)
+            else:
+                stuck[client_id] = str(reason)
+                log.warning("client_id_stuck", gateway=where, client_id=client_id, reason=str(reason))
+        except _Refused as reason:
+            raise BrokerUnreachable(f"the gateway at {where} {reason}: look at its window or its log") from None
         except (OSError, TimeoutError) as error:
-            reason = "did not answer in time" if isinstance(error, TimeoutError) else "refused the connection"
+            how = "did not answer in time" if isinstance(error, TimeoutError) else "refused the connection"
             raise BrokerUnreachable(
-                f"the gateway at {where} {reason}: "
-                "start TWS, IB Gateway or `chainlake gateway`, or set --host and --port"
+                f"the gateway at {where} {how}: start TWS, IB Gateway or `chainlake gateway`, or set --host and --port"
             ) from None
-    taken = f"client id {ids[0]} is" if len(ids) == 1 else f"client ids {min(ids)} to {max(ids)} are"
-    raise BrokerUnreachable(f"{taken} in use at {where}: set another --client-id")
+    raise BrokerUnreachable(_no_id_left(where, ids, stuck))
+
+
+def _no_id_left(where: str, ids: list[int], stuck: dict[int, str]) -> str:
+    if not stuck:
+        taken = f"client id {ids[0]} is" if len(ids) == 1 else f"client ids {min(ids)} to {max(ids)} are"
+        return f"{taken} in use at {where}: set another --client-id"
+    tried = [f"client id {client_id} {stuck.get(client_id, IN_USE)}" for client_id in sorted(ids)]
+    return f"no client id of the pool is free at {where}: {', '.join(tried)}: restart it or set another --client-id"
 
 
 async def _shake_hands(settings: IbSettings, client_id: int, on_error: OnError) -> IB:
+    """Connect as far as IB needs it: its version, the managed accounts and the next valid id, and no more.
+
+    The library's own `connectAsync` goes on to download positions, account values and executions, which nobody here
+    uses, and fails where one of them does not end.
+    """
     ib = new_client()
-    taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    greeted = closed = False
+    said: str | None = None
+    refused = asyncio.Event()
 
     def heard(request_id: int, code: int, message: str, contract: Contract | None) -> None:
+        nonlocal said
         # The library would wait for its time-out: it learns of this error only here.
-        if code == CLIENT_ID_IN_USE and not taken.done():
-            taken.set_result(None)
+        if code == CLIENT_ID_IN_USE:
+            said = IN_USE
+            refused.set()
+        elif not is_advisory(code):
+            said = said or f"ended the connection with error {code} ({bounded_text(message)})"
         on_error(request_id, code, message, contract)
 
+    def hung_up(_reason: str) -> None:
+        nonlocal closed, greeted
+        # It is told before the client forgets how far it had come.
+        greeted, closed = greeted or ib.client.isConnected(), True
+        refused.set()
+
     ib.errorEvent += heard
-    # readonly: Chainlake never trades, so it does not ask for orders.
-    connecting = asyncio.ensure_future(
-        ib.connectAsync(settings.host, settings.port, client_id, timeout=settings.connect_timeout_s, readonly=True)
-    )
+    ib.client.apiError += hung_up
+    ib.wrapper.clientId = client_id
+    connecting = asyncio.ensure_future(ib.client.connectAsync(settings.host, settings.port, client_id, None))
+    refusal = asyncio.ensure_future(refused.wait())
     try:
-        async with asyncio.timeout(settings.connect_timeout_s):
-            await asyncio.wait((connecting, taken), return_when=asyncio.FIRST_COMPLETED)
-        if taken.done():
-            raise _ClientIdTaken
-        await connecting
+        await asyncio.wait(
+            (connecting, refusal), timeout=settings.connect_timeout_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        if connecting.done():
+            # Raises what kept it from connecting.
+            await connecting
+            return ib
+        greeted = greeted or ib.client.isConnected()
+        if said == IN_USE:
+            raise _ClientIdTaken(said)
+        if said is not None and closed:
+            raise _Refused(said)
+        if greeted:
+            raise _ClientIdTaken("was turned away without a word" if closed else "was left without an answer")
+        if closed:
+            raise _Refused("closed the connection before it said anything")
+        raise TimeoutError
     except BaseException:
         connecting.cancel()
         await asyncio.gather(connecting, return_exceptions=True)
         # A connection that came about all the same would hold the client id.
         ib.disconnect()
         raise
-    return ib
+    finally:
+        refusal.cancel()
+        ib.client.apiError -= hung_up
 
 
 async def until_silent(ib: IB, heartbeat_s: float, timeout_s: float, count: Callable[[], None]) -> None:

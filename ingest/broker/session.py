@@ -179,10 +179,15 @@ class BrokerSession:
         return next((origin for prefix, origin in ACCOUNTS.items() if account.startswith(prefix)), "ibkr-live")
 
     async def _take_gateway_clock(self) -> None:
-        # A simulated gateway tells where its control port is; without one its clock is real time.
-        if not self.origin.startswith("ibkr") and (
-            port := re.search(r"control port (\d+)", self._notices.get(codes.SIMULATOR_NOTICE, ""))
-        ):
+        if self.origin.startswith("ibkr"):
+            return
+        # A simulated gateway tells where its control port is; without one its clock is real time. It does so right
+        # behind the handshake, and answers are in order: any answer says that the notice has come.
+        if codes.SIMULATOR_NOTICE not in self._notices:
+            self.messages += 1
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                await asyncio.wait_for(self._ib.reqCurrentTimeAsync(), self.settings.connect_timeout_s)
+        if port := re.search(r"control port (\d+)", self._notices.get(codes.SIMULATOR_NOTICE, "")):
             self.control = ControlPort(self.settings.host, int(port[1]))
             self.clock = await self.control.read_clock()
 

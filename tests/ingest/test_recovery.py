@@ -1,10 +1,13 @@
 """Every fault of the simulated gateway in the middle of a capture: each contract ends once, with a true quote."""
 
 import asyncio
+import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -12,9 +15,20 @@ from ingest.broker import BrokerSession
 from ingest.capture import CaptureEngine, CaptureRules, Pace, QuoteRequest
 from ingest.capture.readiness import option_ready
 from ingest.errors import BrokerUnreachable
+from ingest.settings import load
 from tests.ingest import storm
+from tws_simulator.protocol.messages import Encoder, server_greeting
 
 COUNT = 70
+
+
+def with_faults(folder: Path, *faults: dict[str, Any]) -> Path:
+    """A scenario file with these faults in force from the start."""
+    path = folder / "scenario.yaml"
+    path.write_text(json.dumps({"faults": faults}))
+    return path
+
+
 OPEN_HOURS = {"from": "09:00", "until": "16:00"}
 # By fault: the outages that a capture must have met.
 OUTAGES: list[tuple[dict[str, Any], set[str]]] = [
@@ -180,6 +194,45 @@ async def test_a_taken_client_id_is_left_for_the_next_of_the_pool_and_an_empty_p
             with pytest.raises(BrokerUnreachable, match="client ids 40 to 41 are in use"):
                 async with BrokerSession.connect(pool):
                     pass
+
+
+@pytest.mark.parametrize("how", ["silent", "closed"])
+async def test_a_stuck_client_id_is_named_and_the_next_one_taken(how: str, tmp_path: Path) -> None:
+    scenario = with_faults(tmp_path, {"fault": "client_id_stuck", "client_ids": [40, 41], "how": how})
+    async with storm.gateway(scenario=scenario) as gateway:
+        pool = storm.settings_for(gateway, {"client_id": 40, "client_id_pool": 2}).ib
+        with structlog.testing.capture_logs() as logs:
+            async with BrokerSession.connect(pool) as session:
+                assert session.client_id == 42
+        said = {"silent": "was left without an answer", "closed": "was turned away without a word"}[how]
+        stuck = [(line["client_id"], line["reason"]) for line in logs if line["event"] == "client_id_stuck"]
+        assert stuck == [(40, said), (41, said)]
+        narrow = pool.model_copy(update={"client_id_pool": 1})
+        with pytest.raises(BrokerUnreachable, match=f"client id 40 {said}, client id 41 {said}: restart it"):
+            async with BrokerSession.connect(narrow):
+                pass
+
+
+async def test_a_gateway_that_hangs_up_with_a_reason_is_quoted() -> None:
+    async def turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(server_greeting(176, storm.BELL) + Encoder(176).error(-1, 507, "Bad message length"))
+        writer.close()
+
+    server = await asyncio.start_server(turn_away, "127.0.0.1", 0)
+    async with server:
+        ib = load(ib={"port": server.sockets[0].getsockname()[1], "connect_timeout_s": 5}).ib
+        with pytest.raises(BrokerUnreachable, match=r"ended the connection with error 507 \(Bad message length\)"):
+            async with BrokerSession.connect(ib):
+                pass
+
+
+async def test_downloads_that_never_end_keep_nobody_from_connecting(tmp_path: Path) -> None:
+    scenario = with_faults(tmp_path, {"fault": "unended_download"})
+    async with storm.gateway(scenario=scenario) as gateway:
+        captured = await storm.capture(gateway, storm.contracts(gateway, 5))
+        storm.assert_each_once(captured)
+        assert captured.failures == []
 
 
 async def test_an_idle_session_notices_a_dead_socket_and_comes_back() -> None:

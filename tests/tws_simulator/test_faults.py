@@ -166,6 +166,30 @@ async def test_without_permission_a_request_is_refused_or_delayed(
         assert (ticker.marketDataType, ticker.bid > 0) == (reported, True)
 
 
+@pytest.mark.parametrize("delayed", [True, False])
+async def test_with_part_of_the_permission_there_is_the_model_and_no_book(
+    start_gateway: StartGateway, connect: ConnectClient, tmp_path: Path, delayed: bool
+) -> None:
+    fault = {"fault": "partial_permission", "delayed": delayed}
+    gateway = await start_gateway(**QUICK, scenario=scenario(tmp_path, fault))
+    client = await connect(gateway)
+    option = contract(chain(gateway, 1)[0])
+    ticker = client.reqMktData(option)
+    await client.until(lambda: ticker.modelGreeks is not None)
+    assert unknown(ticker.bid)
+    assert unknown(ticker.ask)
+    assert unknown(ticker.last)
+    (text,) = [text for _, code, text in client.errors if code == 10091]
+    assert text.endswith("Delayed market data is available." if delayed else "Delayed market data is not available.")
+    client.cancelMktData(option)
+    client.reqMarketDataType(3)
+    later = client.reqMktData(option)
+    await client.until(lambda: client.errors[-1][1] == (10167 if delayed else 10168))
+    if delayed:
+        await client.until(lambda: complete(later))
+        assert later.marketDataType == 3
+
+
 async def test_delayed_data_is_ignored_where_live_data_is_permitted_if_so_chosen(
     start_gateway: StartGateway, connect: ConnectClient, tmp_path: Path
 ) -> None:
@@ -558,3 +582,29 @@ def test_every_fault_and_field_is_documented() -> None:
         f"`{get_args(fault.model_fields['fault'].annotation)[0]}`" for fault in get_args(Fault)
     }
     assert sorted(one for one in fields - {"`fault`"} if one not in page) == []
+
+
+async def test_a_stuck_client_id_is_left_without_an_answer_or_closed_and_others_are_let_in(
+    start_gateway: StartGateway, connect: ConnectClient, tmp_path: Path
+) -> None:
+    faults = [
+        {"fault": "client_id_stuck", "client_ids": [3]},
+        {"fault": "client_id_stuck", "client_ids": [4], "how": "closed"},
+    ]
+    gateway = await start_gateway(scenario=scenario(tmp_path, *faults))
+    for client_id in (3, 4):
+        stuck = Client()
+        with pytest.raises((TimeoutError, ConnectionError)):
+            await stuck.connectAsync("127.0.0.1", gateway.port, client_id, timeout=0.5)
+        assert stuck.errors == []
+    assert (await connect(gateway, client_id=5)).isConnected()
+
+
+async def test_a_download_that_does_not_end_keeps_the_library_from_connecting(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    fault = {"fault": "unended_download", "downloads": ["executions"]}
+    gateway = await start_gateway(scenario=scenario(tmp_path, fault))
+    client = Client()
+    with pytest.raises(TimeoutError):
+        await client.connectAsync("127.0.0.1", gateway.port, 3, timeout=0.5)

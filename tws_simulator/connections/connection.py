@@ -315,6 +315,12 @@ class ClientConnection(asyncio.Protocol):
         except (IndexError, ValueError):
             raise BadFrame("startApi without a client id") from None
         state = self.state
+        if state.faults:
+            outages.apply_faults(state, state.market.clock.now())
+        if (how := state.faults.client_id_stuck(client_id)) is not None:
+            if how == "closed":
+                self.close()
+            return
         if client_id in state.clients:
             self.error(-1, codes.CLIENT_ID_IN_USE, codes.CLIENT_ID_IN_USE_TEXT)
             self.close()

@@ -268,6 +268,8 @@ class Subscription:
     def _quote_ticks(self, out: list[str], ticks: TickIds, new: Quote, old: Quote | None) -> None:
         if "ask" not in self._treatment.withheld:
             self._side(out, (ticks.ask, ticks.ask_size), (new.ask, new.ask_size), old and (old.ask, old.ask_size))
+        if "trades" in self._treatment.withheld:
+            return
         req_id = self.req_id
         if new.last is not None and (old is None or (new.last, new.last_size) != (old.last, old.last_size)):
             out.append(messages.tick_price(req_id, ticks.last, new.last, new.last_size))

@@ -143,15 +143,39 @@ class Faults:
 
     def advisories(self, instrument: Instrument, requested_type: int) -> Iterator[Advisory]:
         """What is said of a market data request that is answered all the same."""
-        if requested_type not in (LIVE, FROZEN) and self.delayed_only(instrument):
+        if requested_type in (LIVE, FROZEN):
+            for partial in self._partly_permitted(instrument):
+                yield Advisory(partial.code, codes.partial_text(delayed=partial.delayed))
+        elif self.delayed_only(instrument):
             yield Advisory(codes.DELAYED_IS_SHOWN, codes.text_of(codes.DELAYED_IS_SHOWN))
         for fault in self.live:
             if isinstance(fault.spec, s.Advisory) and fault.fits(instrument):
                 yield Advisory(fault.spec.code, fault.spec.message or codes.text_of(fault.spec.code))
 
     def delayed_only(self, instrument: Instrument) -> bool:
-        """Whether there is no live data of `instrument`."""
-        return any(isinstance(fault.spec, s.DelayedOnly) and fault.fits(instrument) for fault in self.live)
+        """Whether there is no live data of `instrument`, or not all of it."""
+        return any(
+            isinstance(fault.spec, s.DelayedOnly | s.PartialPermission) and fault.fits(instrument)
+            for fault in self.live
+        )
+
+    def client_id_stuck(self, client_id: int) -> str | None:
+        """How ``startApi`` with `client_id` goes wrong: ``silent``, ``closed``, or None where it does not."""
+        return next(
+            (
+                fault.how
+                for fault in self.active(s.ClientIdStuck)
+                if isinstance(fault, s.ClientIdStuck) and client_id in fault.client_ids
+            ),
+            None,
+        )
+
+    def never_ends(self, download: s.Download) -> bool:
+        """Whether the end marker of `download` is withheld."""
+        return any(
+            isinstance(fault, s.UnendedDownload) and download in fault.downloads
+            for fault in self.active(s.UnendedDownload)
+        )
 
     def treatment(self, instrument: Instrument, requested_type: int) -> Treatment:
         """What happens to the ticks of `instrument`."""
@@ -162,9 +186,15 @@ class Faults:
         ]
         if requested_type in (LIVE, FROZEN):
             striking += self.active(s.CompetingSession)
+            striking += self._partly_permitted(instrument)
         if self.farm_is_down("usopt" if isinstance(instrument, Option) else "usfarm"):
             striking += self.active(*_CUT_OFF, s.FarmDown)
         return treat(striking) if striking else UNTREATED
+
+    def _partly_permitted(self, instrument: Instrument) -> Iterator[s.PartialPermission]:
+        return (
+            fault.spec for fault in self.live if isinstance(fault.spec, s.PartialPermission) and fault.fits(instrument)
+        )
 
     def _unpermitted(self, instrument: Instrument, requested_type: int) -> Refusal | None:
         live_wanted = requested_type in (LIVE, FROZEN)
@@ -176,6 +206,8 @@ class Faults:
             if isinstance(fault.spec, s.NoPermission):
                 code = codes.NOT_SUBSCRIBED if live_wanted else codes.DELAYED_NOT_ENABLED
                 return Refusal(code, codes.text_of(code))
+            if isinstance(fault.spec, s.PartialPermission) and not (live_wanted or fault.spec.delayed):
+                return Refusal(codes.DELAYED_NOT_ENABLED, codes.text_of(codes.DELAYED_NOT_ENABLED))
             if isinstance(fault.spec, s.DelayedOnly) and live_wanted:
                 return Refusal(fault.spec.code, codes.text_of(fault.spec.code))
         return None

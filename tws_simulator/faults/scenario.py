@@ -3,7 +3,7 @@
 import re
 from datetime import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -14,6 +14,7 @@ from tws_simulator.faults.timing import Instant, MarketTime, When
 
 Request = Literal["market_data", "contract_details", "option_parameters", "history"]
 Farm = Literal["usfarm", "usopt", "ushmds", "secdefnj"]
+Download = Literal["open_orders", "account_updates", "executions", "positions", "account_updates_multi"]
 
 
 # -- answers to requests
@@ -45,6 +46,17 @@ class NoPermission(Target):
     """No permission at all: types 1 and 2 get 354, types 3 and 4 get 10168."""
 
     fault: Literal["no_permission"]
+
+
+class PartialPermission(Target):
+    """No permission for an option's own book: types 1 and 2 get advisory ``code``, the model and generic ticks only.
+
+    Its text says whether delayed data is to be had (``delayed``); types 3 and 4 are served then, with advisory 10167.
+    """
+
+    fault: Literal["partial_permission"]
+    code: Literal[10090, 10091] = 10091
+    delayed: bool = True
 
 
 # -- the ticks of a contract
@@ -162,6 +174,21 @@ class CompetingSession(When):
     fault: Literal["competing_session"]
 
 
+class ClientIdStuck(When):
+    """``startApi`` with one of ``client_ids`` gets no error 326: no answer at all, or a closed socket."""
+
+    fault: Literal["client_id_stuck"]
+    client_ids: tuple[int, ...]
+    how: Literal["silent", "closed"] = "silent"
+
+
+class UnendedDownload(When):
+    """The end marker of these downloads never comes."""
+
+    fault: Literal["unended_download"]
+    downloads: tuple[Download, ...] = get_args(Download)
+
+
 class SocketDrop(When):
     """Every client's socket is closed; as long as it lasts nobody can connect (a gateway that restarts)."""
 
@@ -204,6 +231,7 @@ Fault = (
     Error
     | DelayedOnly
     | NoPermission
+    | PartialPermission
     | Silent
     | Slow
     | OneSided
@@ -220,6 +248,8 @@ Fault = (
     | NightlyReset
     | FarmDown
     | CompetingSession
+    | ClientIdStuck
+    | UnendedDownload
     | SocketDrop
     | HalfOpen
     | GarbageFrame

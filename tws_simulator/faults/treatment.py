@@ -17,9 +17,9 @@ NOT_COMPUTED = Model(-1.0, -2.0, -1.0, -1.0, -2.0, -2.0, -2.0, -1.0)
 class Treatment:
     """How a subscription's ticks differ from the market's.
 
-    ``delay``: wall-clock seconds added to the first ticks. ``withheld``: of ``bid``, ``ask`` and ``model``, those that
-    are never sent. ``age``: how old the quote is. ``empty_model``: the first model tick has no values, the real one
-    comes after ``model_after`` seconds (None: never). ``odd_lots``: their ticks come too.
+    ``delay``: wall-clock seconds added to the first ticks. ``withheld``: of ``bid``, ``ask``, ``trades`` and ``model``,
+    those that are never sent. ``age``: how old the quote is. ``empty_model``: the first model tick has no values, the
+    real one comes after ``model_after`` seconds (None: never). ``odd_lots``: their ticks come too.
     """
 
     silent: bool = False
@@ -68,6 +68,8 @@ def treat(faults: Iterable[s.Fault]) -> Treatment:
                 backwards = True
             case s.OneSided():
                 withheld.add("ask" if fault.side == "bid" else "bid")
+            case s.PartialPermission():
+                withheld |= {"bid", "ask", "trades"}
             case s.NoModel():
                 withheld.add("model")
             case s.EmptyModel():

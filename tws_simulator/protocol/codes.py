@@ -54,6 +54,12 @@ _TEXTS = {
 }
 
 
+def partial_text(*, delayed: bool) -> str:
+    """Text of 10090 and 10091 as TWS words it, with what it says of delayed data."""
+    start = "Part of requested market data requires additional subscription for API.Delayed market data is"
+    return f"{start} available." if delayed else f"{start} not available."
+
+
 def text_of(code: int) -> str:
     """The text of a message code, where it is one of those that faults send; else a plain one."""
     return _TEXTS.get(code, f"Error {code}")

@@ -8,6 +8,7 @@ import structlog
 from tws_simulator.connections.outages import apply_faults
 from tws_simulator.connections.state import Client
 from tws_simulator.errors import GatewayError
+from tws_simulator.faults.scenario import Download
 from tws_simulator.protocol import codes
 from tws_simulator.requests import account, calculations, contracts, history, market_data
 from tws_simulator.requests.replies import Handler, invalid, now
@@ -23,6 +24,8 @@ def answer(client: Client, kind: int, fields: list[str]) -> None:
     try:
         if client.state.faults:
             apply_faults(client.state, now(client))
+        if kind in _DOWNLOADS and client.state.faults.never_ends(_DOWNLOADS[kind]):
+            return
         if handler is not None:
             handler(client, fields)
         elif kind in _UNSERVED:
@@ -90,6 +93,16 @@ _HANDLERS: dict[int, Handler] = {
     101: account.nothing,
     103: account.nothing,
     104: account.user_info,
+}
+
+# What ends with a marker, and is asked for by client libraries when they connect.
+_DOWNLOADS: dict[int, Download] = {
+    5: "open_orders",
+    16: "open_orders",
+    6: "account_updates",
+    7: "executions",
+    61: "positions",
+    76: "account_updates_multi",
 }
 
 # Requests that are answered with error 321: where their id stands (0: they have none), and what they are.
