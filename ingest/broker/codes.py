@@ -7,6 +7,8 @@ CLIENT_ID_IN_USE = 326
 FINAL = frozenset({200, 321, 10168})
 # Live data needs a subscription; delayed data may be had.
 NO_LIVE_PERMISSION = frozenset({354, 10089})
+# A part of what was asked needs a subscription: often nothing but the model's greeks comes.
+PARTLY_PERMITTED = frozenset({10090, 10091})
 COMPETING_SESSION = 10197
 
 CONNECTION_LOST = frozenset({1100, 2110})
@@ -30,6 +32,11 @@ def is_advisory(code: int) -> bool:
     10349 is an order preset that TWS has applied, which servers of 2026 report like an error.
     """
     return code in {399, 10090, 10091, 10167, 10349} or 2100 <= code < 2200
+
+
+def offers_delayed(message: str) -> bool:
+    """Whether IB's note on a missing permission says that delayed data is to be had."""
+    return "delayed market data is available" in message.lower()
 
 
 def delayed_generic_ticks(generic_ticks: str) -> str:

@@ -44,6 +44,11 @@ class Quote:
         return self.bid_seen and self.ask is not None and (self.bid is None or self.bid <= self.ask)
 
     @property
+    def anything_traded(self) -> bool:
+        """Whether anything of the market itself was told: a side, or a trade."""
+        return self.bid_seen or self.ask_seen or self.last is not None
+
+    @property
     def has_model(self) -> bool:
         """Whether the model has answered: IB's first model tick may be empty."""
         return self.iv is not None and self.delta is not None

@@ -54,6 +54,12 @@ class Subscription:
         """Whether IB may still hold a market data line for it: a competing session only interrupts it."""
         return not self.ended and (self.error is None or self.error.code == codes.COMPETING_SESSION)
 
+    @property
+    def partly_permitted(self) -> RequestError | None:
+        """IB's remark that a part of the data needs a subscription, if it made one."""
+        advisory = self.advisory
+        return advisory if advisory is not None and advisory.code in codes.PARTLY_PERMITTED else None
+
     def quote(self) -> Quote:
         """What has arrived so far."""
         return quote_of(self.ticker, self.right)

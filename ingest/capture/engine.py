@@ -16,7 +16,7 @@ from ingest.broker.pacing import Pace
 from ingest.capture.modes import MESSAGES
 from ingest.capture.outage_log import OutageLog, PastOutage
 from ingest.capture.outage_probe import OutageProbe
-from ingest.capture.outcomes import Failure, Outcome, OutcomeList, unanswered
+from ingest.capture.outcomes import Failure, Outcome, OutcomeList, because, unanswered
 from ingest.capture.requests import QuoteRequest, RequestQueue, TrackedRequest
 from ingest.contracts import OptionContract
 from ingest.errors import BrokerUnreachable
@@ -36,7 +36,8 @@ class CaptureRules:
     """How a capture goes about it; seconds are wall-clock, `ends_at` is pipeline time (None: no end).
 
     A request has `timeout_s` and `retries` further tries; `probe_s` is how often one is sent during an outage all the
-    same. With `delayed_fallback` a missing permission for live data is answered by asking for delayed data.
+    same. With `delayed_fallback` a missing permission for live data is answered by asking for delayed data. Where IB
+    permits only a part, the market has `partial_s` to show itself.
     """
 
     timeout_s: float
@@ -44,6 +45,7 @@ class CaptureRules:
     ends_at: datetime | None = None
     delayed_fallback: bool = True
     probe_s: float = 15.0
+    partial_s: float = 2.0
 
 
 class CaptureEngine:
@@ -250,16 +252,21 @@ class CaptureEngine:
     def _fail(self, subscription: Subscription, tracked: TrackedRequest) -> None:
         error = tracked.error = subscription.error
         assert error is not None
-        if error.code == codes.COMPETING_SESSION:
-            self._resend(subscription, tracked)
-        elif error.code in codes.NO_LIVE_PERMISSION and self._rules.delayed_fallback and not subscription.delayed:
-            self._falls_back = not self._session.delayed
+        unpermitted = error.code in codes.NO_LIVE_PERMISSION
+        if error.code == codes.COMPETING_SESSION or (unpermitted and self._takes_delayed(subscription)):
             self._resend(subscription, tracked)
         elif error.code in codes.PACING:
             if not self._retry(subscription, tracked, PACING_BACKOFF_S):
                 self._settle(subscription, None, Failure("pacing", error.message, error.code))
         elif error.code in codes.FINAL | codes.NO_LIVE_PERMISSION or not self._retry(subscription, tracked, 0.0):
             self._settle(subscription, None, Failure("ib_error", error.message, error.code))
+
+    def _takes_delayed(self, subscription: Subscription) -> bool:
+        """Whether delayed data is asked for instead of what was refused; from now on, if it was not before."""
+        if not self._rules.delayed_fallback or subscription.delayed or self._stopped:
+            return False
+        self._falls_back = not self._session.delayed
+        return True
 
     def _sweep(self) -> None:
         """Settle what has waited long enough; requests are in the order in which they were sent."""
@@ -282,23 +289,37 @@ class CaptureEngine:
             elapsed = now - tracked.since
             if elapsed < SWEEP_S and not self._over:
                 continue
-            silent = subscription.updated_at is None
-            if not silent and tracked.request.ready(quote := subscription.quote(), elapsed):
+            quote = subscription.quote()
+            if subscription.updated_at is not None and tracked.request.ready(quote, elapsed):
                 self._settle(subscription, quote, None)
-            elif self._over or elapsed >= (SNAPSHOT_S if subscription.snapshot else self._rules.timeout_s):
-                self._expire(subscription, tracked, subscription.quote())
+            elif self._over or elapsed >= self._patience_s(subscription, quote):
+                self._expire(subscription, tracked, quote)
         self._laggards = laggards
         for subscription in [s for s in self._ending if now - s.sent_at >= SNAPSHOT_S or self._stopped]:
             del self._ending[subscription]
             self._to_cancel.append(subscription)
 
+    def _patience_s(self, subscription: Subscription, quote: Quote) -> float:
+        """How long it is waited for; less where IB has said that a part is not permitted, and no market shows."""
+        patience = SNAPSHOT_S if subscription.snapshot else self._rules.timeout_s
+        refused = subscription.partly_permitted is not None and not quote.anything_traded
+        return min(patience, self._rules.partial_s) if refused else patience
+
     def _expire(self, subscription: Subscription, tracked: TrackedRequest, quote: Quote) -> None:
-        if quote.bid_seen or quote.ask_seen or quote.last is not None:
+        tracked.error = tracked.error or subscription.advisory
+        if quote.anything_traded:
             self._settle(subscription, quote, None)
+        elif (remark := subscription.partly_permitted) is not None:
+            # Asking again for the same would be answered the same.
+            if codes.offers_delayed(remark.message) and self._takes_delayed(subscription):
+                self._resend(subscription, tracked)
+            else:
+                self._settle(subscription, quote, Failure("ib_error", remark.message, remark.code))
         elif self._over:
             self._settle(subscription, None, self._unanswered(tracked))
         elif not self._retry(subscription, tracked, 0.0):
-            self._settle(subscription, None, Failure("timeout", f"no answer within {self._rules.timeout_s:g} s"))
+            message = f"no answer within {self._rules.timeout_s:g} s"
+            self._settle(subscription, None, because("timeout", message, tracked.error))
 
     def _retry(self, subscription: Subscription, tracked: TrackedRequest, delay_s: float) -> bool:
         """Queue the contract once more, later by `delay_s` doubling; False when it is out of retries or time."""
@@ -320,7 +341,7 @@ class CaptureEngine:
     def _settle(self, subscription: Subscription, quote: Quote | None, failure: Failure | None) -> None:
         tracked = self._active.pop(subscription)
         self._release(subscription)
-        asof = subscription.updated_at if failure is None else None
+        asof = subscription.updated_at if quote is not None else None
         if asof is not None and self._rules.ends_at is not None and asof >= self._rules.ends_at:
             quote, failure, asof = None, self._unanswered(tracked), None
         latency_s = time.monotonic() - subscription.sent_at

@@ -20,7 +20,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The one result of one contract: a quote, or a failure.
+    """The one result of one contract: a quote, or a failure; both where IB permits the model but no market.
 
     `requested_at` and `asof` (last tick in the quote) are pipeline time; `latency_s` is wall-clock.
     """
@@ -59,6 +59,12 @@ def unanswered(error: RequestError | None, outages: Sequence[OutageKind], *, los
     if error is not None and error.code in codes.PACING:
         return Failure("pacing", error.message, error.code)
     if outages:
-        code = error.code if error is not None else None
-        return Failure("outage", f"out of reach to the end of the window: {', '.join(outages)}", code)
-    return Failure("window_over", "the slot's window ended before an answer")
+        return because("outage", f"out of reach to the end of the window: {', '.join(outages)}", error)
+    return because("window_over", "the slot's window ended before an answer", error)
+
+
+def because(kind: FailureKind, message: str, said: RequestError | None) -> Failure:
+    """A failure with what IB had said of the request, if it said anything."""
+    if said is None:
+        return Failure(kind, message)
+    return Failure(kind, f"{message}; IB said {said.code}: {said.message}", said.code)

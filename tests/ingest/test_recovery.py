@@ -162,6 +162,32 @@ async def test_no_permission_at_all_is_final() -> None:
         assert all(o.tries == 1 for o in captured.outcomes)
 
 
+@pytest.mark.parametrize(("delayed", "allowed"), [(True, "auto"), (True, "off"), (False, "auto")])
+async def test_permission_for_a_part_costs_no_tries_and_is_named(delayed: bool, allowed: str) -> None:
+    """10091 and the model only: delayed data is taken where IB offers it and it is allowed, else the model is kept."""
+    async with storm.gateway() as gateway:
+        fault = {"fault": "partial_permission", "delayed": delayed, "instruments": ["option"]}
+        captured = await storm.capture(
+            gateway, storm.contracts(gateway, 20), [(0, fault)], delayed_fallback=allowed, contract_timeout_s=20
+        )
+        storm.assert_each_once(captured)
+        options = [outcome for outcome in captured.outcomes if outcome.request.is_option]
+        assert {outcome.tries for outcome in options} == {1}
+        if delayed and allowed == "auto":
+            assert captured.failures == []
+            assert {outcome.quote.market_data_type for outcome in options if outcome.quote} == {3}
+            storm.assert_true_quotes(gateway, captured.outcomes)
+            return
+        assert {(o.failure.kind, o.failure.code) for o in options if o.failure} == {("ib_error", 10091)}
+        assert len(captured.failures) == 20
+        assert all("requires additional subscription" in o.failure.message for o in options if o.failure)
+        for outcome in options:
+            assert outcome.quote is not None
+            assert outcome.quote.has_model
+            assert (outcome.quote.bid, outcome.quote.ask) == (None, None)
+            assert outcome.asof is not None
+
+
 async def test_frozen_data_falls_back_to_delayed_frozen_after_the_close() -> None:
     async with storm.gateway(at=storm.DAY.close + timedelta(hours=1)) as gateway:
         asked = storm.contracts(gateway, 1)
