@@ -23,28 +23,44 @@ class Outage:
         return self.kind != ("stock_farm" if option else "option_farm")
 
 
+def farm_name(message: str) -> str:
+    """The name at the end of a message about a farm."""
+    return message.rsplit(":", 1)[-1].strip()
+
+
 def farm_of(message: str) -> OutageKind | None:
     """The farm that a message such as ``Market data farm connection is broken:usopt`` is about.
 
     Options come from usopt, stocks from usfarm and its likes (usfarm.nj); other farms serve nothing that is asked for.
     """
-    name = message.rsplit(":", 1)[-1].strip()
+    name = farm_name(message)
     if name.startswith("usopt"):
         return "option_farm"
     return "stock_farm" if name.startswith("usfarm") else None
 
 
 class Outages:
-    """The outages in force, one of a kind."""
+    """The outages in force, one of a kind; that of farms lasts until each farm that was named is back."""
 
     def __init__(self) -> None:
         self._open: dict[OutageKind, Outage] = {}
+        self._farms: dict[OutageKind, set[str]] = {}
 
     def __iter__(self) -> Iterator[Outage]:
         return iter(tuple(self._open.values()))
 
     def __bool__(self) -> bool:
         return bool(self._open)
+
+    def farm_broken(self, kind: OutageKind, farm: str) -> None:
+        """A farm of that kind is out of reach."""
+        self._farms.setdefault(kind, set()).add(farm)
+
+    def farm_back(self, kind: OutageKind, farm: str) -> bool:
+        """A farm of that kind is there: whether none of its kind is out of reach any more."""
+        broken = self._farms.get(kind, set())
+        broken.discard(farm)
+        return not broken
 
     def begin(self, kind: OutageKind, began_at: datetime, since: float) -> Outage | None:
         """A new outage; None when it was known."""
@@ -55,6 +71,7 @@ class Outages:
 
     def end(self, kind: OutageKind) -> Outage | None:
         """The outage that is over; None when there was none."""
+        self._farms.pop(kind, None)
         return self._open.pop(kind, None)
 
     def disproved_by(self, *, option: bool, asked_at: float) -> list[Outage]:

@@ -16,7 +16,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from ingest.broker import codes, link
 from ingest.broker.library import IB, Contract, Ticker, evict, request_market_data
-from ingest.broker.outages import Outage, OutageKind, Outages, outage_change
+from ingest.broker.outages import Outage, OutageKind, Outages, farm_name, outage_change
 from ingest.broker.pacing import Pace
 from ingest.broker.subscription import NullWatcher, RequestError, Subscription, Watcher
 from ingest.calendar.clock import Clock, ControlPort, HostClock
@@ -322,7 +322,11 @@ class BrokerSession:
             return
         kind, begins = change
         if begins:
+            if code == codes.FARM_BROKEN:
+                self.outages.farm_broken(kind, farm_name(message))
             self._outage_began(kind)
+            return
+        if code in codes.FARM_OK and not self.outages.farm_back(kind, farm_name(message)):
             return
         data_lost = code == codes.RESTORED_DATA_LOST
         if data_lost:

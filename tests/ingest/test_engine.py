@@ -156,6 +156,16 @@ def test_the_faster_mode_follows_from_lines_messages_and_latency() -> None:
     assert mode_of("snapshot", 100, 50, LineOccupancy(), interest_needed=True) == "snapshot"
 
 
+async def test_an_outage_of_two_farms_lasts_until_both_are_back() -> None:
+    async with storm.gateway() as gateway, BrokerSession.connect(storm.settings_for(gateway).ib) as session:
+        told = [(2103, "usopt"), (2104, "usopt.nj"), (2103, "usopt.nj"), (2104, "usopt"), (2104, "usopt.nj")]
+        seen = []
+        for code, farm in told:
+            session._error_arrived(-1, code, f"Market data farm connection is whatever:{farm}", None)
+            seen.append([outage.kind for outage in session.outages])
+        assert seen == [["option_farm"]] * 4 + [[]]
+
+
 @pytest.mark.parametrize(
     ("message", "farm"),
     [
