@@ -118,6 +118,9 @@ class Lookup:
         contracts = [ib_contract(underlying) for underlying in underlyings]
         errors = await self._asked(self._ib.qualifyContractsAsync(*contracts), contracts, timeout_s)
         # A contract that was not found stays as it was asked: it has no local symbol.
+        for contract in contracts:
+            if contract.localSymbol:
+                self._session.known_contract = contract
         return [
             replace(underlying, conid=contract.conId)
             if contract.localSymbol and 0 < contract.conId <= LARGEST

@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 FIRST_RECONNECT_S, LONGEST_RECONNECT_S = 0.25, 10.0
 # An error 100 does not name the message that was dropped: it is one of the last second, or came just before it.
 DROPPED_WITHIN_S = 2.0
+# How often IB is asked whether it is back, seconds.
+REACHABLE_S = 15.0
 # How accounts that are not live begin, longest prefix first.
 ACCOUNTS: dict[str, Origin] = {"SIMR": "replay", "SIM": "simulated", "D": "ibkr-paper"}
 
@@ -60,6 +62,8 @@ class BrokerSession:
         self._recent_cancels: deque[tuple[float, Subscription]] = deque(maxlen=1000)
         self._notices: dict[int, str] = {}
         self._heartbeat: asyncio.Task[None] | None = None
+        self._reachability: asyncio.Task[None] | None = None
+        self.known_contract = Contract(symbol="SPY", secType="STK", exchange="SMART", currency="USD")
         self._paces: dict[str, Pace] = {}
 
     # -- the connection ------------------------------------------------------------------------------------------
@@ -143,9 +147,10 @@ class BrokerSession:
             link.abort(ib)
 
     def _stop_heartbeat(self) -> None:
-        if self._heartbeat is not None:
-            self._heartbeat.cancel()
-            self._heartbeat = None
+        for task in (self._heartbeat, self._reachability):
+            if task is not None:
+                task.cancel()
+        self._heartbeat = self._reachability = None
 
     def _count(self) -> None:
         self.messages += 1
@@ -348,10 +353,27 @@ class BrokerSession:
             self._forget(subscription)
         self._recent_cancels.clear()
 
+    def answered(self, asked_at: float) -> None:
+        """IB has answered a question that was asked at `asked_at` (monotonic): it is not out of reach."""
+        if any(outage.kind == "ib_connection" and outage.since < asked_at for outage in self.outages):
+            self._outage_over("ib_connection")
+
+    async def _ask_until_reachable(self) -> None:
+        """Ask IB about the contract known last, until it answers: it does not always say that it is back."""
+        while any(outage.kind == "ib_connection" for outage in self.outages) and self.connected:
+            await asyncio.sleep(REACHABLE_S)
+            asked_at = time.monotonic()
+            self.messages += 1
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                if await asyncio.wait_for(self._ib.reqContractDetailsAsync(self.known_contract), REACHABLE_S):
+                    self.answered(asked_at)
+
     def _outage_began(self, kind: OutageKind) -> None:
         if outage := self.outages.begin(kind, self.clock.now(), time.monotonic()):
             log.warning("broker_outage_began", kind=kind, gateway=self.address)
             self.watcher.outage_began(outage)
+            if kind == "ib_connection":
+                self._reachability = asyncio.create_task(self._ask_until_reachable(), name="broker-reachability")
 
     def _outage_over(self, kind: OutageKind, *, data_lost: bool = False) -> None:
         outage: Outage | None = self.outages.end(kind)

@@ -7,10 +7,13 @@ from datetime import timedelta
 import pytest
 
 from ingest.broker import BrokerSession
+from ingest.broker import session as session_module
+from ingest.broker.lookup import Lookup
 from ingest.broker.outages import farm_of
 from ingest.capture import CaptureEngine, CaptureRules, Pace, QuoteRequest, engine
 from ingest.capture.modes import LineOccupancy, contracts_per_second, faster_mode, mode_of
 from ingest.capture.readiness import option_ready
+from ingest.contracts import Underlying
 from tests.ingest import storm
 
 
@@ -154,6 +157,17 @@ def test_the_faster_mode_follows_from_lines_messages_and_latency() -> None:
     assert faster_mode(100, 50, LineOccupancy(0.5, None)) == "streaming"
     assert mode_of("auto", 100, 50, LineOccupancy(0.5, 0.5), interest_needed=True) == "streaming"
     assert mode_of("snapshot", 100, 50, LineOccupancy(), interest_needed=True) == "snapshot"
+
+
+async def test_an_answer_ends_a_lost_connection_to_ib_that_nobody_says_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "REACHABLE_S", 0.1)
+    async with storm.gateway() as gateway, BrokerSession.connect(storm.settings_for(gateway).ib) as session:
+        await Lookup(session).underlyings([Underlying("AAPL")], 5)
+        session._error_arrived(-1, 1100, "Connectivity between IB and TWS has been lost", None)
+        assert [outage.kind for outage in session.outages] == ["ib_connection"]
+        async with asyncio.timeout(5):
+            while session.outages:
+                await asyncio.sleep(0.02)
 
 
 async def test_an_outage_of_two_farms_lasts_until_both_are_back() -> None:
