@@ -105,16 +105,7 @@ async def _shake_hands(settings: IbSettings, client_id: int, on_error: OnError) 
             # Raises what kept it from connecting.
             await connecting
             return ib
-        greeted = greeted or ib.client.isConnected()
-        if said == IN_USE:
-            raise _ClientIdTaken(said)
-        if said is not None and closed:
-            raise _Refused(said)
-        if greeted:
-            raise _ClientIdTaken("was turned away without a word" if closed else "was left without an answer")
-        if closed:
-            raise _Refused("closed the connection before it said anything")
-        raise TimeoutError
+        raise _failure(said, greeted=greeted or ib.client.isConnected(), closed=closed)
     except BaseException:
         connecting.cancel()
         await asyncio.gather(connecting, return_exceptions=True)
@@ -124,6 +115,17 @@ async def _shake_hands(settings: IbSettings, client_id: int, on_error: OnError) 
     finally:
         refusal.cancel()
         ib.client.apiError -= hung_up
+
+
+def _failure(said: str | None, *, greeted: bool, closed: bool) -> Exception:
+    """What a handshake that did not end in time, or was ended, comes to."""
+    if said == IN_USE:
+        return _ClientIdTaken(said)
+    if said is not None and closed:
+        return _Refused(said)
+    if greeted:
+        return _ClientIdTaken("was turned away without a word" if closed else "was left without an answer")
+    return _Refused("closed the connection before it said anything") if closed else TimeoutError()
 
 
 async def until_silent(ib: IB, heartbeat_s: float, timeout_s: float, count: Callable[[], None]) -> None:

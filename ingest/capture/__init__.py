@@ -5,8 +5,9 @@ pure `modes`, `rows` and `readiness`; the engine's parts (`requests`, `outage_lo
 """
 
 from ingest.broker.pacing import Pace
-from ingest.capture.engine import CaptureEngine, CaptureRules
+from ingest.capture.engine import CaptureEngine
 from ingest.capture.outcomes import Failure, Outcome
 from ingest.capture.requests import QuoteRequest
+from ingest.capture.rules import CaptureRules
 
 __all__ = ["CaptureEngine", "CaptureRules", "Failure", "Outcome", "Pace", "QuoteRequest"]

@@ -10,12 +10,13 @@ from ingest.broker import BrokerSession
 from ingest.broker.outages import code_of
 from ingest.broker.pacing import Pace
 from ingest.capture.accounting import account
-from ingest.capture.engine import CaptureEngine, CaptureRules
+from ingest.capture.engine import CaptureEngine
 from ingest.capture.modes import MESSAGES, Mode
 from ingest.capture.outcomes import Outcome
 from ingest.capture.readiness import OPTION_TICKS, UNDERLYING_TICKS, option_ready, underlying_ready
 from ingest.capture.requests import QuoteRequest
 from ingest.capture.rows import Attempt, option_row, underlying_row
+from ingest.capture.rules import CaptureRules
 from ingest.capture.slot import STEPS, SlotContext
 from ingest.contracts import OptionContract, Underlying
 from ingest.errors import BrokerUnreachable

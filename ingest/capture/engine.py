@@ -5,8 +5,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal
 
 import structlog
@@ -18,6 +16,7 @@ from ingest.capture.outage_log import OutageLog, PastOutage
 from ingest.capture.outage_probe import OutageProbe
 from ingest.capture.outcomes import Failure, Outcome, OutcomeList, because, unanswered
 from ingest.capture.requests import QuoteRequest, RequestQueue, TrackedRequest
+from ingest.capture.rules import CaptureRules
 from ingest.contracts import OptionContract
 from ingest.errors import BrokerUnreachable
 
@@ -29,23 +28,6 @@ PACING_BACKOFF_S = 30.0
 # IB ends a snapshot after up to 11 s. One that it forgets to end is cancelled, so that its line comes back.
 SNAPSHOT_S = 12.0
 State = Literal["asking", "suspended", "reconnecting", "finishing"]
-
-
-@dataclass(frozen=True, slots=True)
-class CaptureRules:
-    """How a capture goes about it; seconds are wall-clock, `ends_at` is pipeline time (None: no end).
-
-    A request has `timeout_s` and `retries` further tries; `probe_s` is how often one is sent during an outage all the
-    same. With `delayed_fallback` a missing permission for live data is answered by asking for delayed data. Where IB
-    permits only a part, the market has `partial_s` to show itself.
-    """
-
-    timeout_s: float
-    retries: int
-    ends_at: datetime | None = None
-    delayed_fallback: bool = True
-    probe_s: float = 15.0
-    partial_s: float = 2.0
 
 
 class CaptureEngine:
