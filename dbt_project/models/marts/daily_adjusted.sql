@@ -41,8 +41,8 @@ listed_strikes as (
     where valid_until is not null
 ),
 
--- A strike that an event would bring to zero or below is kept apart from there on: what it was before the event tells it
--- in the key, a dividend is left in what the contract delivers (`cash_kept`), and a split stops at a cent.
+-- A strike that an event would bring to zero or below is kept apart from there on: what it was before the event tells
+-- it in the key, a dividend is left in what the contract delivers (`cash_kept`), and a split stops at a cent.
 strikes as (
     select
         underlying,
@@ -101,15 +101,13 @@ adjusted as (
 -- Strikes that rounding brought together are told by what was listed before the first event.
 told_apart as (
     select
-        adjusted.*,
-        min(strike) over (
-            partition by
-                trade_date, underlying, trading_class, multiplier, expiry, {{ quoted('right') }}, strike_told, apart_since
-        ) <> max(strike) over (
-            partition by
-                trade_date, underlying, trading_class, multiplier, expiry, {{ quoted('right') }}, strike_told, apart_since
-        ) as is_merged
+        *,
+        min(strike) over chain <> max(strike) over chain as is_merged
     from adjusted
+    window chain as (
+        partition by
+            trade_date, underlying, trading_class, multiplier, expiry, {{ quoted('right') }}, strike_told, apart_since
+    )
 )
 
 select
