@@ -1,17 +1,28 @@
-"""A gateway and a workplace as a user has them: processes of their own, and a folder."""
+"""Running chainlake in tests: in this process, which imports it once, or where a test needs one in its own."""
 
+import asyncio
+import contextvars
+import logging
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from datetime import date, time
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 
-from flows.simulated_gateway import free_port
+from chainlake.cli import main
+from ingest.calendar.sessions import new_york
+from tws_simulator import GatewayOptions, SimulatedGateway
 
-Chainlake = Callable[..., subprocess.CompletedProcess[str]]
+Result = subprocess.CompletedProcess[str]
+Chainlake = Callable[..., Result]
+# For a process that is killed, signalled or read while it runs; `run` serves all else.
 CLI = (sys.executable, "-m", "chainlake.cli")
 SMALL = {
     # A dozen strikes of the two next monthly expiries.
@@ -24,46 +35,99 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="module")
-def gateway_port() -> Iterator[int]:
-    """The port of a stepped synthetic gateway with AAPL and MSFT, in a process of its own."""
-    port = free_port()
-    command = [
-        *(*CLI, "gateway", "--port", str(port), "--control-port", str(free_port()), "--symbols", "AAPL,MSFT"),
-        *("--at", "2026-11-19 09:25", "--speed", "0", "--latency", "5-20"),
-        *("--lines", "500", "--messages-per-second", "2000"),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def run(*arguments: str, place: Path | None = None, environment: Mapping[str, str] | None = None) -> Result:
+    """Run a chainlake command in this process, in the folder `place`; gives what it printed and its exit code.
+
+    `environment` comes on top of the process's. Environment, folder, logging and context are afterwards as they were.
+    """
+    with TemporaryFile("w+", encoding="utf-8") as out, TemporaryFile("w+", encoding="utf-8") as err:
+        with _process_as_it_was(), redirect_stdout(out), redirect_stderr(err):
+            os.environ.update(environment or {})
+            os.chdir(place or Path())
+            code = contextvars.copy_context().run(_exit_code, arguments)
+        out.seek(0)
+        err.seek(0)
+        return Result(["chainlake", *arguments], code, out.read(), err.read())
+
+
+def _exit_code(arguments: tuple[str, ...]) -> int:
     try:
-        assert process.stdout is not None
-        assert "simulated gateway" in process.stdout.readline()
+        main(arguments)
+    except SystemExit as ended:
+        assert ended.code is None or isinstance(ended.code, int), ended.code
+        return ended.code or 0
+    return 0
+
+
+@contextmanager
+def _process_as_it_was() -> Iterator[None]:
+    environment, place, hook, root = dict(os.environ), Path.cwd(), sys.excepthook, logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        os.chdir(place)
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+        root.handlers[:], sys.excepthook = handlers, hook
+        root.setLevel(level)
+
+
+@contextmanager
+def gateway_thread(options: GatewayOptions) -> Iterator[int]:
+    """A simulated gateway in a thread of this process; gives its port."""
+    listening: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        ended = asyncio.Event()
+        async with SimulatedGateway(options) as gateway:
+            listening.set_result((gateway.port, asyncio.get_running_loop(), ended))
+            await ended.wait()
+
+    def thread() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:
+            if listening.done():
+                raise
+            listening.set_exception(error)
+
+    serving = threading.Thread(target=thread, name="gateway", daemon=True)
+    serving.start()
+    port, loop, ended = listening.result()
+    try:
         yield port
     finally:
-        process.kill()
+        loop.call_soon_threadsafe(ended.set)
+        serving.join()
+
+
+@pytest.fixture(scope="module")
+def gateway_port() -> Iterator[int]:
+    """The port of a stepped synthetic gateway with AAPL and MSFT; its clock only goes on, so each module has its own."""
+    options = GatewayOptions(
+        port=0,
+        control_port=0,
+        symbols=("AAPL", "MSFT"),
+        at=new_york(date(2026, 11, 19), time(9, 25)),
+        speed=0,
+        latency_ms=(5, 20),
+        lines=500,
+        messages_per_second=2000,
+    )
+    with gateway_thread(options) as port:
+        yield port
 
 
 @pytest.fixture(scope="module")
 def environment(gateway_port: int) -> dict[str, str]:
-    """The environment of commands against the gateway."""
-    return {**os.environ, **SMALL, "IB_PORT": str(gateway_port)}
+    """What commands against the gateway find in their environment beside the process's own."""
+    return {**SMALL, "IB_PORT": str(gateway_port)}
 
 
 @pytest.fixture(scope="module")
 def chainlake(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Chainlake:
-    """Runs a chainlake command in a folder of its own; gives what it printed and its exit code."""
+    """Runs a chainlake command against the gateway, in a folder of its own."""
     place = tmp_path_factory.mktemp("workplace")
-
-    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*CLI, *arguments], cwd=place, env={**environment, **more}, capture_output=True, text=True, timeout=200
-        )
-
-    return run
-
-
-def killed(arguments: tuple[str, ...], place: Path, environment: dict[str, str], after: float) -> None:
-    """Start a chainlake command and kill it, without any warning, after some seconds."""
-    process = subprocess.Popen([*CLI, *arguments], cwd=place, env=environment)
-    time.sleep(after)
-    process.kill()
-    process.wait()
+    return lambda *arguments, **more: run(*arguments, place=place, environment={**environment, **more})

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import structlog
@@ -78,11 +79,14 @@ for module in (
     module.register(app)
 
 
-def main() -> None:
-    """Entry point of the console script. Exit codes: 0 done, 1 failure, 2 wrong usage, 3 broker not reached."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script; `arguments` None: those of the process.
+
+    Exit codes: 0 done, 1 failure, 2 wrong usage, 3 broker not reached.
+    """
     os.environ.update(no_proxy(os.environ))
     try:
-        app()
+        app(arguments, prog_name=None if arguments is None else "chainlake")
     except ChainlakeError as error:
         fail(str(error), error.exit_code)
     except USAGE as error:
