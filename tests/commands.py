@@ -22,7 +22,7 @@ from tws_simulator import GatewayOptions, SimulatedGateway
 
 Result = subprocess.CompletedProcess[str]
 Chainlake = Callable[..., Result]
-# For a process that is killed, signalled or read while it runs; `run` serves all else.
+# For a process that is killed, signalled or read while it runs; `run_chainlake` serves all else.
 CLI = (sys.executable, "-m", "chainlake.cli")
 SMALL = {
     # A dozen strikes of the two next monthly expiries.
@@ -35,7 +35,7 @@ SMALL = {
 }
 
 
-def run(*arguments: str, place: Path | None = None, environment: Mapping[str, str] | None = None) -> Result:
+def run_chainlake(*arguments: str, place: Path | None = None, environment: Mapping[str, str] | None = None) -> Result:
     """Run a chainlake command in this process, in the folder `place`; gives what it printed and its exit code.
 
     `environment` comes on top of the process's. Environment, folder, logging and context are afterwards as they were.
@@ -54,8 +54,7 @@ def _exit_code(arguments: tuple[str, ...]) -> int:
     try:
         main(arguments)
     except SystemExit as ended:
-        assert ended.code is None or isinstance(ended.code, int), ended.code
-        return ended.code or 0
+        return int(ended.code or 0)
     return 0
 
 
@@ -105,7 +104,7 @@ def gateway_thread(options: GatewayOptions) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def gateway_port() -> Iterator[int]:
-    """The port of a stepped synthetic gateway with AAPL and MSFT; its clock only goes on, so each module has its own."""
+    """The port of a stepped synthetic gateway with AAPL and MSFT. Its clock only goes on: each module has its own."""
     options = GatewayOptions(
         port=0,
         control_port=0,
@@ -130,4 +129,4 @@ def environment(gateway_port: int) -> dict[str, str]:
 def chainlake(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Chainlake:
     """Runs a chainlake command against the gateway, in a folder of its own."""
     place = tmp_path_factory.mktemp("workplace")
-    return lambda *arguments, **more: run(*arguments, place=place, environment={**environment, **more})
+    return lambda *arguments, **more: run_chainlake(*arguments, place=place, environment={**environment, **more})

@@ -33,7 +33,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _delta_extension_is_checked_once() -> Iterator[None]:
-    """DuckDB hashes the 80 MB of its delta extension for every connection that loads it, 0.2 s: here for the first only.
+    """DuckDB hashes the 80 MB of its delta extension for every connection that loads it: 0.2 s, here once.
 
     Commands in processes of their own check it each time, as everywhere.
     """

@@ -6,7 +6,6 @@ restated it.
 
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
@@ -16,7 +15,6 @@ import duckdb
 import polars as pl
 import pytest
 
-from chainlake.cli import main
 from chainlake.cli.terminal import show
 from flows.maintenance import MaintenanceContext, run_retention
 from flows.models import MODELLED
@@ -30,6 +28,7 @@ from lake.duck import connect
 from lake.errors import LakeError
 from lake.reads import reader
 from lake.store import Lake
+from tests.commands import run_chainlake
 from tests.models.rows import CREATED, Day, contract, write_seeds
 
 pytestmark = pytest.mark.long
@@ -112,23 +111,20 @@ Command = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def chainlake(published: Published, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+def chainlake(published: Published) -> Command:
     """Runs a command on the lake; gives its exit code and what it printed."""
 
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setenv("CHAINLAKE_STATE__DIR", str(published.folder / "state"))
-        monkeypatch.setenv("CHAINLAKE_UNIVERSE__FILE", str(published.folder / "config" / "universe.csv"))
-        monkeypatch.setenv(
-            "CHAINLAKE_REFERENCE__CORPORATE_ACTIONS", str(published.folder / "config" / "corporate_actions.csv")
-        )
-        monkeypatch.setattr(sys, "argv", ["chainlake", *arguments, "--lake", published.lake.root])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capfd.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, printed.out or printed.err
+    environment = {
+        "CHAINLAKE_STATE__DIR": str(published.folder / "state"),
+        "CHAINLAKE_UNIVERSE__FILE": str(published.folder / "config" / "universe.csv"),
+        "CHAINLAKE_REFERENCE__CORPORATE_ACTIONS": str(published.folder / "config" / "corporate_actions.csv"),
+    }
 
-    return run
+    def call(*arguments: str) -> tuple[int, str]:
+        done = run_chainlake(*arguments, "--lake", published.lake.root, environment=environment)
+        return done.returncode, done.stdout or done.stderr
+
+    return call
 
 
 def test_a_restated_day_comes_out_as_it_was_published(published: Published, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,6 @@
 """``chainlake schedule``: the plan on paper for any date, and executed against a simulated gateway."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import date
@@ -10,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from chainlake.cli import main
 from chainlake.ops.simulation import plan_of, run_plan, with_last_morning
 from flows.simulated_gateway import free_port
 from flows.steps import PipelineContext, connect_broker
 from ingest.errors import UsageError
 from ingest.settings import load
-from tests.commands import SMALL, Chainlake
+from tests.commands import SMALL, Chainlake, run_chainlake
 from tests.ingest import storm
 
 Plan = Callable[..., list[dict[str, Any]]]
@@ -28,13 +26,9 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> list[dict[str, Any]]:
-        monkeypatch.setattr(sys, "argv", ["chainlake", "schedule", "--simulate", "--json", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capfd.readouterr()
-        assert not ended.value.code, printed.err
-        days: list[dict[str, Any]] = json.loads(printed.out)["days"]
+        done = run_chainlake("schedule", "--simulate", "--json", *arguments, place=tmp_path)
+        assert done.returncode == 0, done.stderr
+        days: list[dict[str, Any]] = json.loads(done.stdout)["days"]
         return days
 
     return call
@@ -111,21 +105,10 @@ def test_the_mornings_after_the_last_session_are_executed_too() -> None:
         (("--run", "--date", "2026-11-20", "--port", "1"), 3, "127.0.0.1:1"),
     ],
 )
-def test_a_mistake_is_one_line(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    arguments: tuple[str, ...],
-    code: int,
-    said: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["chainlake", "schedule", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    printed = capfd.readouterr().err
-    assert (ended.value.code, printed.count("\n")) == (code, 1), printed
-    assert said in printed
+def test_a_mistake_is_one_line(tmp_path: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
+    done = run_chainlake("schedule", *arguments, place=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1), done.stderr
+    assert said in done.stderr
 
 
 async def test_a_gateway_whose_clock_cannot_be_stepped_is_refused(tmp_path: Path) -> None:

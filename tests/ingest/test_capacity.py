@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from chainlake.cli.app import app
 from chainlake.cli.commands.capacity import simulated_counts, timing_of
 from ingest.broker import BrokerSession
 from ingest.broker.pacing import PRESETS
@@ -24,6 +22,7 @@ from ingest.discovery.discover import discover
 from ingest.settings import FilterSettings, load
 from lake.reads import reader
 from lake.store import Lake
+from tests.commands import run_chainlake
 from tests.ingest.test_probe import result_of
 from tests.small_lake import CONTRACTS_A_DAY, small_lake
 from tws_simulator import GatewayOptions, SimulatedGateway
@@ -195,9 +194,9 @@ def test_a_probe_decides_over_what_is_assumed() -> None:
     assert (result.occupancy.streaming_s, result.occupancy.snapshot_s) == (0.4, None)
 
 
-def run(*arguments: str) -> tuple[int, dict[str, Any]]:
-    result = CliRunner().invoke(app, ["capacity", *arguments, "--json"])
-    return result.exit_code, json.loads(result.stdout) if result.exit_code == 0 else {}
+def capacity(*arguments: str) -> tuple[int, dict[str, Any]]:
+    done = run_chainlake("capacity", *arguments, "--json")
+    return done.returncode, json.loads(done.stdout) if done.returncode == 0 else {}
 
 
 @pytest.fixture
@@ -207,7 +206,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_command_informs_and_does_not_fail(workplace: Path) -> None:
-    code, report = run("--contracts", "90000", "--lines", "200", "--latency", "400")
+    code, report = capacity("--contracts", "90000", "--lines", "200", "--latency", "400")
     assert code == 0
     (row,) = [row for row in report["rows"] if (row["mode"], row["preset"]) == ("streaming", "ib-limit")]
     # 200 lines are 100 messages; 98 % of them, and the half-hour less its grace of 120 s
@@ -220,11 +219,10 @@ def test_the_command_informs_and_does_not_fail(workplace: Path) -> None:
 def test_the_command_counts_the_frozen_set_of_the_lake(workplace: Path) -> None:
     root = str(workplace / "lake")
     small_lake(Path(root))
-    assert run("--lake", root)[1]["contracts"] == CONTRACTS_A_DAY
-    assert run("--lake", root, "--symbols", "AAPL", "--date", "2026-11-19")[1]["contracts"] == CONTRACTS_A_DAY / 2
-    assert CliRunner().invoke(app, ["capacity", "--lake", root, "--date", "2026-11-18"]).exit_code != 0
+    assert capacity("--lake", root)[1]["contracts"] == CONTRACTS_A_DAY
+    assert capacity("--lake", root, "--symbols", "AAPL", "--date", "2026-11-19")[1]["contracts"] == CONTRACTS_A_DAY / 2
+    assert run_chainlake("capacity", "--lake", root, "--date", "2026-11-18").returncode != 0
 
 
 def test_without_a_set_it_says_what_to_give(workplace: Path) -> None:
-    result = CliRunner().invoke(app, ["capacity"])
-    assert "--contracts" in str(result.exception)
+    assert "--contracts" in run_chainlake("capacity").stderr

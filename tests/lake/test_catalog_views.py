@@ -14,7 +14,6 @@ import pytest
 import yaml
 from deltalake import write_deltalake
 
-from chainlake.cli import main
 from ingest.calendar.sessions import session_on
 from ingest.discovery.discover import store_session
 from lake.catalog.connection import CATALOG_FILE, Limits, files_read, open_catalog, read, write_catalog
@@ -22,6 +21,7 @@ from lake.catalog.macros import MACROS, TABLE_MACROS
 from lake.duck import load_delta
 from lake.errors import QueryRefused
 from lake.store import Lake
+from tests.commands import run_chainlake
 from tests.small_lake import FAILED, PASSED, small_lake
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -264,22 +264,15 @@ CHAIN = "from chain(date '2026-11-18', 1, 'MSFT')"
 
 
 @pytest.fixture
-def chainlake(
-    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str]]:
+def chainlake(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
     """Runs a command on the lake in an empty folder; gives its exit code and what it printed."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["chainlake", *arguments, "--lake", lake.root])
-        try:
-            main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        printed = capfd.readouterr()
-        return code, printed.err or printed.out
+    def call(*arguments: str) -> tuple[int, str]:
+        done = run_chainlake(*arguments, "--lake", lake.root)
+        return done.returncode, done.stderr or done.stdout
 
-    return run
+    return call
 
 
 def test_a_command_writes_the_file_and_says_how_to_open_it(chainlake: Callable[..., tuple[int, str]]) -> None:

@@ -20,7 +20,6 @@ from deltalake import DeltaTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainlake.cli.app import main
 from flows.maintenance import MaintenanceContext
 from flows.maintenance import compact as compact_step
 from ingest.settings import load
@@ -32,6 +31,7 @@ from lake.maintenance.vacuum import tidy_log, vacuum
 from lake.reads import reader
 from lake.store import Lake
 from lake.tables import OPEN_INTEREST
+from tests.commands import run_chainlake
 from tests.lake.conftest import ObjectStore
 from tests.lake.maintained import (
     HOT_FROM,
@@ -377,16 +377,11 @@ def test_the_step_says_beforehand_what_it_does_and_leaves_its_record(tmp_path: P
 
 
 @pytest.mark.parametrize("undo", ["raw/open_interest", "raw/open_interest@0", "raw/nothing@3", "../x@1"])
-def test_an_undo_of_what_is_no_compaction_is_wrong_usage(
-    tmp_path: Path, undo: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_undo_of_what_is_no_compaction_is_wrong_usage(tmp_path: Path, undo: str) -> None:
     lake = bare_lake(tmp_path / "lake")
     (tmp_path / "lake" / "lake.json").write_text(
         json.dumps({"origin": "simulated", "created_at": NOW.isoformat(), "schema_version": 1})
     )
-    monkeypatch.setenv("CHAINLAKE_STATE__DIR", str(tmp_path / "state"))
-    monkeypatch.setattr("sys.argv", ["chainlake", "compact", "--lake", lake.root, "--undo", undo])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    assert "--undo" in capsys.readouterr().err
+    done = run_chainlake("compact", "--lake", lake.root, "--undo", undo, place=tmp_path)
+    assert done.returncode == 2
+    assert "--undo" in done.stderr

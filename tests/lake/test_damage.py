@@ -26,6 +26,7 @@ from lake.maintenance.lock import maintainer
 from lake.maintenance.vacuum import vacuum
 from lake.reads import reader
 from lake.store import Lake
+from tests.commands import run_chainlake as chainlake
 from tests.lake.maintained import HOT_FROM, NOW, TABLE, append, publish, row, with_days
 
 DAY, NEXT = date(2026, 11, 19), date(2026, 11, 20)
@@ -36,11 +37,6 @@ def conids(lake: Lake) -> list[int]:
     with connect() as connection:
         found = connection.execute(f"select conid from delta_scan('{lake.uri(TABLE)}') order by conid").fetchall()
     return [conid for (conid,) in found]
-
-
-def chainlake(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "chainlake.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.fixture

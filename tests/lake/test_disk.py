@@ -4,13 +4,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from chainlake.cli.app import app
 from flows.maintenance import MaintenanceContext, check_disk
 from ingest.settings import load
 from lake.maintenance.disk import usage
 from lake.reads import reader
+from tests.commands import run_chainlake
 from tests.lake.maintained import NOW, new_lake
 
 EMPTY_BOUND = 0.000001
@@ -42,6 +41,6 @@ def test_a_breach_is_recorded_and_ends_with_1(tmp_path: Path) -> None:
     assert (run["step"], run["status"], error["error_type"]) == ("disk", "failed", "disk_full")
     assert "chainlake retention" in error["message"]
     environment = {"CHAINLAKE_STATE__DIR": str(tmp_path / "state"), "CHAINLAKE_MAINTENANCE__DISK_USED_PCT": "1e-6"}
-    assert CliRunner().invoke(app, ["disk", "--lake", lake.root], env=environment).exit_code == 1
+    assert run_chainlake("disk", "--lake", lake.root, environment=environment).returncode == 1
     environment["CHAINLAKE_MAINTENANCE__DISK_USED_PCT"] = "100"
-    assert CliRunner().invoke(app, ["disk", "--lake", lake.root], env=environment).exit_code == 0
+    assert run_chainlake("disk", "--lake", lake.root, environment=environment).returncode == 0

@@ -1,9 +1,6 @@
 """clean/daily_adjusted over corporate actions, and which dates a build restates."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
@@ -12,6 +9,7 @@ import pytest
 
 from flows.models import MODELLED, BuildResult
 from ingest.calendar.sessions import UTC
+from tests.commands import Result, run_chainlake
 from tests.models.conftest import SmallLake
 from tests.models.rows import Row, contract
 
@@ -67,18 +65,14 @@ def built(small_lake: Callable[[str], SmallLake]) -> tuple[SmallLake, BuildResul
     return lake, first, lake.build([AFTER])
 
 
-def chainlake(lake: SmallLake, *arguments: str) -> subprocess.CompletedProcess[str]:
+def chainlake(lake: SmallLake, *arguments: str) -> Result:
     """A command over the lake and its two files, in its folder."""
     environment = {
-        **os.environ,
         "CHAINLAKE_LAKE__ROOT": lake.lake.root,
         "CHAINLAKE_REFERENCE__CORPORATE_ACTIONS": str(lake.seeds / "corporate_actions.csv"),
         "CHAINLAKE_UNIVERSE__FILE": str(lake.seeds / "universe.csv"),
     }
-    command = [sys.executable, "-m", "chainlake.cli", *arguments]
-    return subprocess.run(
-        command, cwd=lake.folder, env=environment, capture_output=True, text=True, timeout=200, check=False
-    )
+    return run_chainlake(*arguments, place=lake.folder, environment=environment)
 
 
 def adjusted(lake: SmallLake, number: int, columns: str, trade_date: date = BEFORE) -> tuple[Any, ...]:

@@ -1,13 +1,12 @@
 """Recorded market days through the whole pipeline, as a user would run them."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.commands import run_chainlake as command
 
 Demo = Callable[..., Path]
 
@@ -23,13 +22,10 @@ def demo(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Demo:
             place = tmp_path_factory.mktemp("demo")
             files = [argument for name in names for argument in ("--replay", str(shared_data / "replay" / name))]
             more = ["--all-contracts"] if all_contracts else []
-            done = subprocess.run(
-                [sys.executable, "-m", "chainlake.cli", "demo", "--json", "--lake", str(place / "lake"), *files, *more],
-                cwd=place,
-                env={**os.environ, "CHAINLAKE_FILTERS__MONEYNESS_PCT": moneyness},
-                capture_output=True,
-                text=True,
-                timeout=280,
+            done = command(
+                *("demo", "--json", "--lake", str(place / "lake"), *files, *more),
+                place=place,
+                environment={"CHAINLAKE_FILTERS__MONEYNESS_PCT": moneyness},
             )
             assert done.returncode == 0, done.stderr
             assert json.loads(done.stdout)

@@ -1,13 +1,11 @@
 """The command line: one clear line and the right exit code for every mistake, and what a user sees."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from chainlake.cli import main
-from tests.commands import Chainlake
+from tests.commands import Chainlake, run_chainlake
 
 
 @pytest.mark.parametrize(
@@ -33,25 +31,13 @@ from tests.commands import Chainlake
     ],
 )
 def test_a_mistake_is_one_line_and_an_exit_code(
-    environment: dict[str, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    arguments: tuple[str, ...],
-    code: int,
-    said: str,
+    environment: dict[str, str], tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "argv", ["chainlake", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    printed = capfd.readouterr().err
-    assert ended.value.code == code, printed
-    assert said in printed
-    assert printed.startswith("chainlake: ")
-    assert printed.count("\n") == 1
+    done = run_chainlake(*arguments, place=tmp_path, environment=environment)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert done.stderr.startswith("chainlake: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_malformed_universe_is_named_with_its_line(chainlake: Chainlake, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainlake.cli import main
 from chainlake.ops.doctor.broker import broker_checks, ib_hours, skew_s
 from chainlake.ops.doctor.check import Check, exit_code, fail, guarded, ok, warn
 from chainlake.ops.doctor.configuration import (
@@ -35,6 +33,7 @@ from ingest.calendar.sessions import new_york
 from ingest.contracts import Underlying
 from ingest.settings import PROJECT, Settings, load
 from lake.store import Lake
+from tests.commands import run_chainlake
 from tests.ingest import storm
 from tests.small_lake import CONTRACTS_A_DAY, small_lake
 
@@ -483,21 +482,18 @@ def test_a_preset_that_covers_less_than_nine_tenths_is_warned_of(lake: Lake) -> 
 def test_the_command_prints_every_check_and_its_exit_code_says_what_failed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
     arguments: tuple[str, ...],
     environment: dict[str, str],
     code: int,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name, value in {"CHAINLAKE_MAINTENANCE__DISK_USED_PCT": "100", **environment}.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     for form in ((), ("--json",)):
-        monkeypatch.setattr(sys, "argv", ["chainlake", "doctor", *arguments, *form])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capfd.readouterr()
-        assert (ended.value.code or 0) == code, printed.out
-    names = {check["name"] for check in json.loads(printed.out)}
+        done = run_chainlake(
+            *("doctor", *arguments, *form),
+            place=tmp_path,
+            environment={"CHAINLAKE_MAINTENANCE__DISK_USED_PCT": "100", **environment},
+        )
+        assert done.returncode == code, done.stdout
+    names = {check["name"] for check in json.loads(done.stdout)}
     assert {"settings", "calendar", "python", "libraries", "prefect", "alerts"} <= names
-    assert "Traceback" not in printed.err
+    assert "Traceback" not in done.stderr

@@ -19,7 +19,6 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from chainlake.cli import main
 from chainlake.ops.install import environment_file, launchd, systemd
 from chainlake.ops.install.files import File, place
 from chainlake.ops.install.installation import UNQUOTABLE, InstallPaths, Job, jobs, path_variables
@@ -28,6 +27,7 @@ from flows.prefect_environment import QUIET
 from flows.prefect_password import CLIENT, SERVER, password
 from ingest.errors import UsageError
 from ingest.settings import PROJECT, load
+from tests.commands import run_chainlake
 
 STRANGE = Path("/opt/Q1 100%h & <b> $HOME; #1 – 期权")
 MANAGER = Path("/lib/systemd/systemd")
@@ -486,20 +486,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def chainlake(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["chainlake", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
-
-
-def test_a_dry_run_shows_every_file_and_writes_none(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for manager in ("--systemd", "--launchd"):
-        assert chainlake(monkeypatch, "ops", "install", manager, "--mode", "worker", "--dry-run") == 0
-    shown = capsys.readouterr().out
+def test_a_dry_run_shows_every_file_and_writes_none(home: Path) -> None:
+    done = [
+        run_chainlake("ops", "install", manager, "--mode", "worker", "--dry-run")
+        for manager in ("--systemd", "--launchd")
+    ]
+    assert [each.returncode for each in done] == [0, 0]
+    shown = "".join(each.stdout for each in done)
     assert f"# {home}/.config/systemd/user/chainlake-worker.service" in shown
     assert f"# {home}/Library/LaunchAgents/org.chainlake.worker.plist" in shown
     assert f"# {home}/.config/chainlake/chainlake.env  (mode 0600" in shown
@@ -508,12 +501,10 @@ def test_a_dry_run_shows_every_file_and_writes_none(
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="installs systemd units")
-def test_installing_writes_units_folders_and_the_file_for_secrets_once(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert chainlake(monkeypatch, "ops", "install", "--systemd") == 0
-    said = capsys.readouterr().out
-    assert "systemctl --user enable --now chainlake.service" in said
+def test_installing_writes_units_folders_and_the_file_for_secrets_once(home: Path) -> None:
+    done = run_chainlake("ops", "install", "--systemd")
+    assert done.returncode == 0, done.stderr
+    assert "systemctl --user enable --now chainlake.service" in done.stdout
     units = home / ".config" / "systemd" / "user"
     assert sorted(path.name for path in units.iterdir()) == [
         "chainlake-watch.service",
@@ -525,27 +516,26 @@ def test_installing_writes_units_folders_and_the_file_for_secrets_once(
     assert stat.S_IMODE(Path("state").stat().st_mode) == 0o700
     secrets.write_text("CHAINLAKE_ALERT_URLS='json://127.0.0.1:1'\n")
     (units / "chainlake.service").write_text("changed")
-    assert chainlake(monkeypatch, "ops", "install", "--systemd") == 0
-    said = capsys.readouterr().out
-    assert f"kept, with a password for Prefect {secrets}" in said
-    assert f"unchanged {units / 'chainlake-watch.service'}" in said
-    assert f"written   {units / 'chainlake.service'}" in said
+    again = run_chainlake("ops", "install", "--systemd")
+    assert again.returncode == 0, again.stderr
+    assert f"kept, with a password for Prefect {secrets}" in again.stdout
+    assert f"unchanged {units / 'chainlake-watch.service'}" in again.stdout
+    assert f"written   {units / 'chainlake.service'}" in again.stdout
     kept = secrets.read_text()
     assert kept.startswith("CHAINLAKE_ALERT_URLS='json://127.0.0.1:1'\n")
     made = password(Path("state"))
     assert environment_file.read(secrets) == {"CHAINLAKE_ALERT_URLS": "json://127.0.0.1:1", SERVER: made, CLIENT: made}
-    assert chainlake(monkeypatch, "ops", "install", "--systemd") == 0
-    assert f"kept      {secrets}" in capsys.readouterr().out
+    assert f"kept      {secrets}" in run_chainlake("ops", "install", "--systemd").stdout
     assert secrets.read_text() == kept
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="installs systemd units")
-def test_a_password_of_the_services_is_that_of_commands_by_hand(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_of_the_services_is_that_of_commands_by_hand(home: Path) -> None:
     secrets = home / ".config" / "chainlake" / "chainlake.env"
     secrets.parent.mkdir(parents=True)
     secrets.touch(mode=0o600)
     secrets.write_text(f"{CLIENT}='chainlake:of-my-own'\n")
-    assert chainlake(monkeypatch, "ops", "install", "--systemd") == 0
+    assert run_chainlake("ops", "install", "--systemd").returncode == 0
     # A server without its own line would let everybody in.
     assert environment_file.read(secrets) == {CLIENT: "chainlake:of-my-own", SERVER: "chainlake:of-my-own"}
     assert password(Path("state")) == "chainlake:of-my-own"
@@ -562,15 +552,9 @@ def test_a_password_of_the_services_is_that_of_commands_by_hand(home: Path, monk
         (("--launchd" if sys.platform != "darwin" else "--systemd",), "--dry-run"),
     ],
 )
-def test_a_mistake_is_one_line(
-    home: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: tuple[str, ...],
-    said: str,
-) -> None:
-    assert chainlake(monkeypatch, "ops", "install", *arguments) == 2
-    captured = capsys.readouterr()
-    assert said in captured.err
-    assert captured.err.count("\n") == 1
+def test_a_mistake_is_one_line(home: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = run_chainlake("ops", "install", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
     assert not home.exists()

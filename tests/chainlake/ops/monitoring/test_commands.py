@@ -1,49 +1,30 @@
 """The commands of the operator: what they say, and their exit codes."""
 
 import json
-import logging
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from chainlake.cli import main
 from chainlake.ops.incidents.incidents import open_incidents
 from lake.store import Lake
 from tests.chainlake.ops.monitoring.conftest import DAY, Mailbox, WatchedLake, Webhook
+from tests.commands import Chainlake, Result, run_chainlake
 from tests.small_lake import small_lake
 
 
-@dataclass(frozen=True)
-class Done:
-    """What a command printed, and its exit code."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Chainlake = Callable[..., Done]
-
-
 @pytest.fixture
-def chainlake(watched: WatchedLake, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Chainlake:
+def chainlake(watched: WatchedLake) -> Chainlake:
     """Runs a command on the lake, with the alert URLs `urls`."""
-    monkeypatch.setattr(logging.getLogger(), "handlers", logging.getLogger().handlers)
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setenv("CHAINLAKE_STATE__DIR", str(watched.state))
 
-    def run(*arguments: str, urls: str = "", lake: str = watched.lake.root) -> Done:
-        monkeypatch.setenv("CHAINLAKE_LAKE__ROOT", lake)
-        monkeypatch.setenv("CHAINLAKE_ALERT_URLS", urls)
-        monkeypatch.setattr(sys, "argv", ["chainlake", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Done(int(ended.value.code or 0), *capfd.readouterr())
+    def call(*arguments: str, urls: str = "", lake: str = watched.lake.root) -> Result:
+        environment = {
+            "CHAINLAKE_STATE__DIR": str(watched.state),
+            "CHAINLAKE_LAKE__ROOT": lake,
+            "CHAINLAKE_ALERT_URLS": urls,
+        }
+        return run_chainlake(*arguments, environment=environment)
 
-    return run
+    return call
 
 
 @pytest.mark.parametrize("name", ["missing", "lacks"])
