@@ -23,14 +23,28 @@ STAMP := $(VENV)/.chainlake-ready
 # Interpreters to try, in this order. A pyenv shim that exists may still fail, so each is run. To choose one yourself:
 # make setup PYTHON=/path/to/python3.12
 PYTHON ?= python3.13 python3.12 python3.11 python3 python
-# Test processes. Two suit two cores; with more, set as many as there are cores.
-WORKERS ?= 2
+# Test processes. Some tests wait for a gateway more than they compute: three suit two cores.
+WORKERS ?= 3
 LAKE ?= data/demo
 # Tests to run; all of them when it is empty.
 TESTS :=
 COMPILE = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
   --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 IB_ASYNC := --extra ib-async --no-emit-package ib-insync --no-emit-package eventkit
+# What a change needs before a commit: the pure tests and the small ones, by measurement. Left out is what builds with dbt,
+# captures for seconds by a gateway, starts processes by the dozen, or searches for examples.
+FAST := tests/test_*.py tests/option_pricing tests/chainlake/cli tests/chainlake/ops tests/flows/test_*.py tests/ingest \
+  tests/lake tests/models/test_corporate_actions_csv.py tests/models/test_docs.py tests/models/test_sources.py \
+  tests/tws_simulator
+NOT_FAST := \
+  $(addprefix chainlake/ops/,test_install monitoring/test_every_cause monitoring/test_selfcheck \
+    rollout/test_gate_command rollout/test_rules) \
+  $(addprefix flows/,test_clock_evidence test_logs) \
+  $(addprefix ingest/,test_capture test_discovery test_engine test_fleet test_open_interest test_pacing test_probe \
+    test_probe_history test_recovery test_recovery_slot) \
+  $(addprefix lake/,test_answers test_as_of test_backup test_captures_at_once test_catalog_views test_compaction \
+    test_cookbook test_crash_storm test_damage test_lock test_retention test_s3 test_untrusted test_vacuum) \
+  $(addprefix tws_simulator/,test_fuzz test_limits test_replay test_synthetic)
 
 # dbt, as the SQL linter runs it: in memory, and without telling its makers.
 DBT_OFFLINE := CHAINLAKE_DBT_DATABASE=:memory: DBT_SEND_ANONYMOUS_USAGE_STATS=false
@@ -47,7 +61,7 @@ APPLICATION_STAMPS := $(APPLICATIONS:%=$(APPLICATION_VENVS)/%/.ready)
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help setup demo test test-long test-slow test-crash test-crash-long test-rehearsal test-clients test-applications test-ib-async test-wheel lint format typecheck bench pictures rehearsal-week dashboard lock sbom clean
+.PHONY: help setup demo test test-fast test-long test-slow test-crash test-crash-long test-rehearsal test-clients test-applications test-ib-async coverage test-wheel lint format typecheck bench pictures rehearsal-week dashboard lock sbom clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +73,9 @@ demo: $(STAMP) ## Record one simulated trading day, end to end, into data/demo
 
 test: $(STAMP) ## Run the tests, without the long and the slow ones
 	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile $(TESTS)
+
+test-fast: $(STAMP) ## Run what a change needs before a commit: the pure and the small tests, in less than a minute
+	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile $(FAST) $(NOT_FAST:%=--ignore tests/%.py)
 
 test-long: $(STAMP) ## Run the long tests: whole days replayed, repeated, killed in the middle; S3; dbt from the shell
 	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile -m long
@@ -93,9 +110,15 @@ test-applications: $(STAMP) $(APPLICATION_STAMPS) ## Run programs of others on t
 	done; \
 	if [ -n "$$failed" ]; then echo "Not read by:$$failed" >&2; exit 1; fi
 
-# These are the tests that reach a gateway through ingest.broker. They look at seconds: one worker has the host to itself.
+# These are the tests that reach a gateway through ingest.broker; those of pure modules have run with ib_insync. They look at
+# seconds: one worker.
 test-ib-async: ## Run the broker, capture and discovery tests with ib_async
-	$(MAKE) CLIENT=ib_async TESTS=tests/ingest WORKERS=1 test
+	$(MAKE) CLIENT=ib_async WORKERS=1 test \
+	  TESTS="tests/ingest $(addprefix --ignore tests/ingest/test_,$(addsuffix .py,freshness selection sessions settings universe))"
+
+coverage: $(STAMP) ## Show which lines and branches the tests run, those of other processes included
+	@$(PY) -c 'import pytest_cov' 2>/dev/null || { echo "pytest-cov is missing: run make setup" >&2; exit 1; }
+	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile --cov --cov-report term:skip-covered $(TESTS)
 
 test-wheel: $(STAMP) ## Build the wheel, install it outside the tree, and run it there from an empty folder
 	$(PY) -m pytest -q -m wheel --timeout 1800 tests/wheel

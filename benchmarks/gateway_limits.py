@@ -244,12 +244,12 @@ async def client_ids() -> Row:
         first = await Client.connect(running.port, 7)
         other = await Client.connect(running.port, 8)
         again = await Client.connect(running.port, 7)
-        row = (f"id 8 beside 7: {await other.told()}", f"id 7 again: {await again.told()}")
+        beside, twice = f"id 8 beside 7: {await other.told()}", f"id 7 again: {await again.told()}"
         first.now()
-        row = (*row, f"the first: {await first.told()}, served {first.kinds[NOW]}")
+        kept = f"the first: {await first.told()}, served {first.kinds[NOW]}"
         await first.gone()
         later = await Client.connect(running.port, 7)
-        return "one connection a client id", row[0], f"7 after it left: {await later.told()}", f"{row[1]}; {row[2]}"
+        return "one connection a client id", beside, f"7 after it left: {await later.told()}", f"{twice}; {kept}"
 
 
 async def clients() -> Row:

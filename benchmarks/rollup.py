@@ -115,7 +115,7 @@ def one_day(folder: Path, contracts: int) -> None:
     print(f"{contracts * len(session.slots):,} intraday rows recorded in {time.perf_counter() - started:.0f} s")
     result = build(lake, folder, contracts, [session.trade_date])
     again = build(lake, folder, contracts, [session.trade_date, session.trade_date])
-    first, peak = result["seconds"][0], max(result["peak_gb"], again["peak_gb"])  # type: ignore[index, type-var]
+    first, peak = result["seconds"][0], max(result["peak_gb"], again["peak_gb"])  # type: ignore[index, call-overload]
     print(f"dbt build: {first:.0f} s, again {again['seconds'][1]:.0f} s; peak {peak:.1f} GB", flush=True)  # type: ignore[index]
     print(f"models: {result['models']}; failures: {result['failures']}")
     state = folder / "state"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from lake.duck import load_delta
+from tests.reference_data import reference_data
 
 # The first example of a year builds its calendar; that is no slow test.
 settings.register_profile("chainlake", deadline=None, print_blob=True)
@@ -20,15 +21,11 @@ collect_ignore = ["applications", "clients"]
 
 pytest_plugins = ["tests.commands"]
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real market days and reference answers; the test is skipped where it is absent."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip("the real market days (../shared/data) are not on this machine")
-    return SHARED_DATA
+    """The folder of real market days and reference answers."""
+    return reference_data()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -57,8 +57,8 @@ def test_every_single_step_may_be_repeated(chainlake: Chainlake, whole: Path) ->
         done = chainlake(*step)
         assert done.returncode == 0, done.stderr
         assert clean(whole) == before
-    for step in (("discover", *day), ("snapshot", "--slot", "10:00", *day)):
-        done = chainlake(*step)
+    for over in (("discover", *day), ("snapshot", "--slot", "10:00", *day)):
+        done = chainlake(*over)
         assert done.returncode == 2
         assert "over" in done.stderr
     assert clean(whole) == before

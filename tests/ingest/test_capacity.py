@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chainlake.cli.commands.capacity import simulated_counts, timing_of
 from ingest.broker import BrokerSession
 from ingest.broker.pacing import PRESETS
-from ingest.calendar.sessions import session_on
+from ingest.calendar.sessions import next_session
 from ingest.capacity.estimate import Case, ContractCounts, Limits, Timing, speed
 from ingest.capacity.probe_result import ProbeResult
 from ingest.context import StepContext
@@ -27,8 +27,7 @@ from tests.ingest.test_probe import result_of
 from tests.small_lake import CONTRACTS_A_DAY, small_lake
 from tws_simulator import GatewayOptions, SimulatedGateway
 
-DAY = session_on(date(2026, 11, 20))
-assert DAY is not None
+DAY = next_session(date(2026, 11, 19))
 IB = Limits(lines=100, messages_per_second=50)
 FAST = Timing(streaming_s=0.4, snapshot_s=0.4)
 HALF_HOUR_S = 1800.0

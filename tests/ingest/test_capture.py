@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ingest.broker import BrokerSession
-from ingest.calendar.sessions import NEW_YORK, next_session, session_on
+from ingest.calendar.sessions import NEW_YORK, next_session
 from ingest.capture import CaptureEngine, CaptureRules, Pace, QuoteRequest
 from ingest.capture.readiness import option_ready
 from ingest.capture.snapshot import capture_slot
@@ -27,8 +27,7 @@ from lake.reads import reader
 from lake.store import Lake
 from tws_simulator import GatewayOptions, SimulatedGateway
 
-DAY = session_on(date(2026, 11, 20))
-assert DAY is not None
+DAY = next_session(date(2026, 11, 19))
 BELL = DAY.slots[0].sample_time + timedelta(minutes=1)
 AAPL = Underlying("AAPL")
 # A dozen strikes of the two next monthly expiries are enough for every rule.
@@ -103,7 +102,7 @@ async def test_bad_values_cost_no_row_of_the_batch(lake: Lake, session: BrokerSe
             fields = [*fields[: 4 if message == "2" else 3], values[message, tick]]
         interpret(fields)
 
-    decoder.interpret = hostile
+    decoder.interpret = hostile  # type: ignore[method-assign]
     (run,) = await capture_slot(StepContext(lake, DAY, [AAPL], settings, "manual"), session, DAY.slots[0], "intraday")
     stored = rows(lake, "raw/option_quotes")
     assert Counter(row["conid"] for row in stored) == Counter(contract.conid for contract in contracts)

@@ -12,7 +12,7 @@ import pytest
 
 from ingest.broker import BrokerSession, lookup
 from ingest.calendar.clock import HostClock
-from ingest.calendar.sessions import Session, next_session, session_on
+from ingest.calendar.sessions import Session, next_session
 from ingest.capture.snapshot import capture_slot
 from ingest.context import StepContext
 from ingest.contracts import ChainParameters, OptionSpec, Underlying
@@ -24,8 +24,7 @@ from lake.store import Lake
 from tws_simulator import GatewayOptions, SimulatedGateway
 from tws_simulator.worlds.instruments import OptionSeries
 
-DAY = session_on(date(2026, 11, 19))
-assert DAY is not None
+DAY = next_session(date(2026, 11, 18))
 NEXT = next_session(DAY.trade_date)
 UNIVERSE = [Underlying("AAPL"), Underlying("MSFT"), Underlying("NVDA")]
 BAND = 0.1

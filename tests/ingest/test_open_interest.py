@@ -32,8 +32,7 @@ from lake.store import Lake
 from tws_simulator import GatewayOptions, SimulatedGateway
 from tws_simulator.worlds.instruments import Option
 
-DAY = session_on(date(2026, 11, 19))
-assert DAY is not None
+DAY = next_session(date(2026, 11, 18))
 MORNING = next_session(DAY.trade_date)
 LATER = next_session(MORNING.trade_date)
 BEFORE = date(2026, 11, 18)

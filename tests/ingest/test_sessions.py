@@ -5,7 +5,6 @@ import json
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -25,10 +24,10 @@ from ingest.calendar.sessions import (
     session_on,
     sessions_between,
 )
+from tests.reference_data import reference_data
 
-REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "data" / "reference"
-GOLDEN = REFERENCE / "xnys_sessions_golden.csv"
-HOURS = REFERENCE / "us_equity_hours.json"
+GOLDEN = "xnys_sessions_golden.csv"
+HOURS = "us_equity_hours.json"
 
 # Sessions on which the golden file and pandas-market-calendars disagree; neither is beyond doubt there.
 DISPUTED_OPENS = {
@@ -66,10 +65,8 @@ def clock(instant: datetime) -> time:
     return instant.astimezone(NEW_YORK).time()
 
 
-def reference(file: Path) -> str:
-    if not file.exists():
-        pytest.skip(f"the reference data is not here: {file.name}")
-    return file.read_text()
+def reference(name: str) -> str:
+    return reference_data("reference", name).read_text()
 
 
 # -- answer files ------------------------------------------------------------------------------------------------------

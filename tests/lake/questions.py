@@ -16,8 +16,8 @@ import duckdb
 import pyarrow as pa
 import yaml
 
-from lake.catalog.connection import literal
 from lake.catalog.macros import MACROS
+from lake.duck import literal
 from lake.store import Lake
 from lake.tables import PUBLISHED, TABLES
 

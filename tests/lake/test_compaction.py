@@ -251,6 +251,7 @@ class Elsewhere:
     """A program that optimizes a table behind our back, between our reading of it and our commit."""
 
     def __init__(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done, self.armed = False, False
         table = Lake.table
 
         def opened(of: Lake, name: str) -> DeltaTable | None:
@@ -260,7 +261,6 @@ class Elsewhere:
                 DeltaTable(lake.uri(TABLE)).optimize.compact()
             return found
 
-        self.done, self.armed = False, False
         monkeypatch.setattr(Lake, "table", opened)
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from lake.catalog.connection import open_catalog
-from lake.errors import UnusableRoot
+from lake.errors import LakeMissing, UnusableRoot
 from lake.maintenance.compaction import candidates, compact
 from lake.maintenance.lock import maintainer
 from lake.maintenance.vacuum import vacuum
 from lake.reads import reader
 from lake.replay import write_replay_day
 from lake.storage import access, checked, masked
-from lake.store import Lake, LakeMissing
+from lake.store import Lake
 from tests.lake.maintained import CREATED, HOT_FROM, NOW, OLD, RECENT, TABLE, TODAY, publish, with_days
 from tests.small_lake import PASSED, small_lake
 

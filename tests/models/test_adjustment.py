@@ -14,8 +14,8 @@ from tests.models.conftest import SmallLake
 from tests.models.rows import Row, contract
 
 BEFORE, AFTER = date(2014, 6, 6), date(2014, 6, 9)
-SPLIT = {"symbol": "AAPL", "event_type": "split", "effective_date": "2014-06-09", "ratio_new": 7, "ratio_old": 1}
-ACTIONS = [
+SPLIT: Row = {"symbol": "AAPL", "event_type": "split", "effective_date": "2014-06-09", "ratio_new": 7, "ratio_old": 1}
+ACTIONS: list[Row] = [
     {**SPLIT, "known_at": "2014-04-23T20:30:00Z"},
     {"symbol": "FB", "event_type": "symbol_change", "effective_date": "2014-06-09", "new_symbol": "META"},
     {"symbol": "VXX", "event_type": "split", "effective_date": "2014-06-09", "ratio_new": 1, "ratio_old": 4},
@@ -150,7 +150,13 @@ def test_a_new_action_restates_the_dates_and_underlyings_it_reaches_and_no_other
 ) -> None:
     """As its user meets it: a line is added, `chainlake rollup --restate` is run, and says what it did."""
     lake, _, second = built
-    new = {"symbol": "STILL", "event_type": "split", "effective_date": "2014-06-09", "ratio_new": 2, "ratio_old": 1}
+    new: Row = {
+        "symbol": "STILL",
+        "event_type": "split",
+        "effective_date": "2014-06-09",
+        "ratio_new": 2,
+        "ratio_old": 1,
+    }
     lake.reference(universe=["AAPL"], actions=[*ACTIONS, new])
     earlier = {"trade_date": BEFORE, "published_at": datetime(2014, 6, 6, 22, tzinfo=UTC), "status": "failed"}
     lake.day(BEFORE).write(

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from ingest.calendar.sessions import new_york, next_session, session_on
+from tests.reference_data import reference_data
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ACTIONS = REPOSITORY / "config" / "corporate_actions.csv"
-AAPL_FACTORS = REPOSITORY.parent / "shared" / "data" / "reference" / "factor_files" / "aapl.csv"
 COLUMNS = "symbol,event_type,effective_date,ratio_new,ratio_old,cash_amount,new_symbol,known_at,source"
 # The columns that an event type fills; it leaves the others of the four empty.
 FILLED = {
@@ -80,9 +80,8 @@ def test_an_announcement_known_by_its_day_only_counts_from_the_end_of_that_day(a
 
 def test_aapl_splits_agree_with_the_factor_file() -> None:
     """A factor holds through its date: the split is effective on the session after it."""
-    if not AAPL_FACTORS.exists():
-        pytest.skip(f"the reference data is not here: {AAPL_FACTORS.name} (Lean factor file)")
-    lines = [line.split(",") for line in AAPL_FACTORS.read_text().split()]
+    factor_file = reference_data("reference", "factor_files", "aapl.csv")
+    lines = [line.split(",") for line in factor_file.read_text().split()]
     factors = [(datetime.strptime(day, "%Y%m%d").date(), float(split)) for day, _, split, _ in lines]  # noqa: DTZ007
     expected = {
         next_session(through).trade_date: round(after / before)

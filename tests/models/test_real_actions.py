@@ -96,8 +96,8 @@ def real(small_lake: Callable[[str], SmallLake], shared_data: Path) -> Real:
 
     symbols_by_date: dict[date, list[str]] = {day: ["AAPL"] for day in AAPL_DATES}
     for symbol, days in OTHERS.items():
-        for day in days:
-            symbols_by_date.setdefault(day, []).append(symbol)
+        for listed in days:
+            symbols_by_date.setdefault(listed, []).append(symbol)
     for trade_date, symbols in sorted(symbols_by_date.items()):
         day = lake.day(trade_date)
         terms = [contract(number, 400.0, underlying=symbol) for number, symbol in enumerate(symbols, start=1)]

@@ -198,8 +198,8 @@ def failed_days(small_lake: Callable[[str], SmallLake]) -> FailedDays:
             day.write("raw/option_quotes", [day.quote(contract(1, 640.0), slot) for slot in (0, 13)])
             day.write("raw/underlying_quotes", [day.underlying("AAPL", 13)])
     found = FailedDays(lake, settings, {})
-    for day in (BAD, EMPTY, LATE):
-        assert found.roll_up(day, hours=0).publication.status == "failed"
+    for trade_date in (BAD, EMPTY, LATE):
+        assert found.roll_up(trade_date, hours=0).publication.status == "failed"
     retired = run_retention(MaintenanceContext(lake.lake, settings, PUBLISHED_AT)).rows
     assert [(row["table"], row["trade_date"]) for row in retired] == [(name, str(BAD)) for name in RETIRED]
     found.files.update({(name, day): lake.files(name, day) for name in MODELLED for day in (BAD, EMPTY, LATE)})

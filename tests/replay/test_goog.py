@@ -2,6 +2,7 @@
 
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -35,13 +36,16 @@ STANDING = """
 """
 
 
-def standing_quotes(connection: duckdb.DuckDBPyConnection, slots: list[tuple[int, object]]) -> dict[tuple, tuple]:
+Quotes = dict[tuple[Any, ...], tuple[Any, ...]]
+
+
+def standing_quotes(connection: duckdb.DuckDBPyConnection, slots: list[tuple[int, object]]) -> Quotes:
     connection.execute("create or replace table slot_times (slot_30m int, sample_time timestamptz)")
     connection.executemany("insert into slot_times values (?, ?)", slots)
     return {row[:4]: row[4:] for row in connection.execute(STANDING).fetchall()}
 
 
-def stored_quotes(lake: Path, day: str) -> dict[tuple, tuple]:
+def stored_quotes(lake: Path, day: str) -> Quotes:
     rows = open_catalog(lake).execute(
         f"""select slot_30m, expiry, strike, "right", bid, ask from clean.intraday where trade_date = date '{day}'"""
     )

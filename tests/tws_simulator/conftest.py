@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from ib_insync import IB, Contract, Ticker
 
+from tests.reference_data import reference_data
 from tws_simulator import GatewayOptions, SimulatedGateway
 
-REPLAY_DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "replay"
 # A Friday in the middle of a full session, 10:00 New York.
 OPEN_MARKET = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 
@@ -21,11 +21,8 @@ ConnectClient = Callable[..., Awaitable["Client"]]
 
 
 def replay_file(name: str) -> Path:
-    """A recorded day; the test is skipped where it is not at hand."""
-    path = REPLAY_DATA / name
-    if not path.exists():
-        pytest.skip(f"real data {name} is not at ../shared/data/replay")
-    return path
+    """A recorded day."""
+    return reference_data("replay", name)
 
 
 class Client(IB):

@@ -62,7 +62,7 @@ class RawClient:
 
     async def until(self, wanted: Callable[[list[str]], bool], seconds: float = 5.0) -> list[list[str]]:
         """Everything up to the first message that is wanted; fails when the connection ends before."""
-        seen = []
+        seen: list[list[str]] = []
         deadline = time.monotonic() + seconds
         while True:
             fields = await self.receive(max(deadline - time.monotonic(), 0.01))

@@ -30,6 +30,7 @@ from tests.tws_simulator.raw import (
     market_data,
 )
 from tws_simulator import GatewayOptions, SimulatedGateway
+from tws_simulator.control import ControlConnection
 
 AT = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 OPEN_FILES = Path("/proc/self/fd")
@@ -385,6 +386,7 @@ def test_a_control_peer_that_does_not_read_is_asked_nothing_more(bench: Bench) -
         writer.write(b'{"op": "stats"}\n' * 2_000_000)
         await asyncio.sleep(0.5)
         (peer,) = bench.gateway._state.control_connections
+        assert isinstance(peer, ControlConnection)
         assert peer._transport is not None
         assert peer._transport.get_write_buffer_size() < 16_000_000
         writer.transport.abort()

@@ -25,6 +25,7 @@ from tests.tws_simulator.raw import (
     market_data,
 )
 from tws_simulator import SimulatedGateway
+from tws_simulator.connections.connection import ClientConnection
 from tws_simulator.connections.limits import MessageBudget
 
 NOW = frame(CURRENT_TIME, 1)
@@ -384,6 +385,7 @@ async def test_a_client_that_does_not_read_is_not_served_until_it_does(start_gat
     (connection,) = gateway._state.connections
     served = gateway.stats.messages
     assert served < 10, "its answers are megabytes each"
+    assert isinstance(connection, ClientConnection)
     assert connection._transport is not None
     assert connection._transport.get_write_buffer_size() < 16_000_000
     async with RawClient.ready(gateway.port, 2) as good:
@@ -416,6 +418,7 @@ async def test_a_slow_client_gets_the_quotes_of_now_when_it_reads_again(start_ga
     await client.until(lambda fields: fields[0] == TICK_PRICE and fields[3] == "9")
     client.writer.write(CHAIN * 20)
     (connection,) = gateway._state.connections
+    assert isinstance(connection, ClientConnection)
     await until(lambda: connection._congested)
     for hour in (17, 18, 19):
         then = gateway.clock.now().replace(hour=hour)
@@ -441,6 +444,7 @@ async def test_a_closed_client_that_does_not_read_holds_nothing(start_gateway: S
         client.writer.write(market_data(number, conid))
     client.writer.write(CHAIN * 20)
     (connection,) = gateway._state.connections
+    assert isinstance(connection, ClientConnection)
     await until(lambda: connection._congested)
     assert gateway.lines.in_use == 5
     connection.close()

@@ -63,7 +63,8 @@ async def test_first_ticks_arrive_one_after_the_other_the_model_last(
     client = await connect(gateway)
     option = listed(gateway)
     clock = asyncio.get_running_loop().time
-    started, seen = clock(), {}
+    started = clock()
+    seen: dict[str, float] = {}
 
     def note(ticker: Ticker) -> None:
         for name, there in (

@@ -127,9 +127,9 @@ def test_systemd_reads_the_units_as_they_were_meant(readable: Path, root: Path) 
         assert (read["KillMode"], read["KillSignal"]) == (["mixed"], ["SIGTERM"])
         assert read["UMask"] == ["0077"]
         assert read["Restart"] == ["no" if job.every_minutes else "always"]
-    read = as_systemd_reads(readable, "chainlake-worker.service")
-    assert "chainlake-server.service (origin-file)" in read["chainlake-worker.service"]["After"]
-    assert "chainlake-server.service (origin-file)" in read["chainlake-worker.service"]["Wants"]
+    worker = as_systemd_reads(readable, "chainlake-worker.service")["chainlake-worker.service"]
+    assert "chainlake-server.service (origin-file)" in worker["After"]
+    assert "chainlake-server.service (origin-file)" in worker["Wants"]
     timer = as_systemd_reads(readable, "chainlake-watch.timer")["chainlake-watch.timer"]
     assert timer["Unit Load State"] == ["loaded"]
     assert "chainlake-watch.service (origin-implicit)" in timer["Triggers"]

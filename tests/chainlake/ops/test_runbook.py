@@ -205,7 +205,7 @@ def test_every_deployment_and_service_exists() -> None:
     from flows.prefect.deployments import deployments
 
     names = {f"{each.flow.name}/{each.name}" for each in deployments(Settings())}
-    paths = InstallPaths(*[Path("/x")] * 2, None, Path("/x"), None, Path("/x"))  # type: ignore[arg-type]
+    paths = InstallPaths(*[Path("/x")] * 2, None, Path("/x"), None, Path("/x"))  # type: ignore[call-arg]
     services = {job.name for mode in ("serve", "worker") for job in jobs(paths, mode)}  # type: ignore[arg-type]
     for page in DOCUMENTS:
         text = page.read_text(encoding="utf-8")

@@ -19,15 +19,15 @@ from prefect.client.schemas.filters import (
     FlowRunFilterExpectedStartTime,
     FlowRunFilterId,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.events import EventTrigger, Posture
 from prefect.events.actions import DoNothing
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
-from prefect.flows import load_flow_from_entrypoint
-from prefect.states import Completed, Crashed, Failed, Scheduled, State
+from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.states import Completed, Crashed, Failed, Scheduled
 
 from chainlake.ops.incidents.alerts import Channel
 from flows.prefect import trouble
@@ -174,7 +174,7 @@ async def deployed(client: PrefectClient) -> dict[str, dict[str, Any]]:
 
     async def of(each: DeploymentResponse) -> dict[str, Any]:
         assert each.entrypoint is not None
-        loaded = load_flow_from_entrypoint(each.entrypoint)
+        loaded: Flow[..., Any] = load_flow_from_entrypoint(each.entrypoint)
         limit = each.global_concurrency_limit
         return {
             "flow": (await client.read_flow(each.flow_id)).name,

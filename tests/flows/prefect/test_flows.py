@@ -104,7 +104,9 @@ async def scheduled(flow: Flow[..., Any], seconds_ago: float) -> State[Any]:
     at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
     async with get_client() as client:
         run = await client.create_flow_run(flow, state=Scheduled(scheduled_time=at))
-    return await run_flow_async(flow, run, {}, return_type="state")  # type: ignore[no-any-return, call-overload]
+    state = await run_flow_async(flow, run, {}, return_type="state")
+    assert state is not None
+    return state
 
 
 # -- guards ------------------------------------------------------------------------------------------------------------

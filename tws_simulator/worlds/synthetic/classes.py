@@ -39,8 +39,11 @@ _STRIKE_STEPS: tuple[tuple[float, Mapping[Kind, float]], ...] = tuple(
 
 @dataclass(frozen=True, slots=True)
 class OptionClass:
-    """One trading class. ``suffix`` follows the root; ``width`` is the strike range by kind; ``steps`` the distance of
-    strikes by kind, None where it goes by the price."""
+    """One trading class.
+
+    ``suffix`` follows the root; ``width`` is the strike range by kind; ``steps`` the distance of strikes by kind, None
+    where it goes by the price.
+    """
 
     suffix: str = ""
     multiplier: float = 100.0

@@ -154,7 +154,7 @@ class Overtaken(Lake):
 
     others: ClassVar[list[Path]] = []
 
-    def append(self, *arguments: Any) -> bool:
+    def append(self, *arguments: Any) -> bool:  # type: ignore[override]  # its base is wrapped to retry
         if self.others:
             state = self.others.pop()
             theirs = Lake(self.root, self.origin)

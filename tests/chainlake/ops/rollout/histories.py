@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from ingest.calendar.sessions import Session, session_on, sessions_between
-from lake.store import Lake, Origin
+from lake.origin import Origin
+from lake.store import Lake
 
 METRICS: dict[str, tuple[float, str, float, str]] = {
     "slot_coverage": (0.97, ">=", 0.90, "error"),
