@@ -100,6 +100,14 @@ async def run_clock(session: BrokerSession, speed: float) -> None:
     session.clock = await session.control.read_clock()
 
 
+async def sent(session: BrokerSession, messages: int) -> None:
+    """Return once so many messages more have been sent: in the middle of a capture, however fast the host is."""
+    enough = session.messages + messages
+    async with asyncio.timeout(40):
+        while session.messages < enough:
+            await asyncio.sleep(0.001)
+
+
 @dataclass
 class Captured:
     """What a capture brought, and the engine that brought it."""

@@ -25,6 +25,7 @@ from ingest.settings import Settings, load
 from lake.errors import OriginMismatch
 from lake.reads import reader
 from lake.store import Lake
+from tests.ingest import storm
 from tws_simulator import GatewayOptions, SimulatedGateway
 
 DAY = next_session(date(2026, 11, 19))
@@ -265,23 +266,24 @@ async def test_open_interest_is_refused_before_it_is_due_and_observed_once_after
     assert again.asked == len(stored) - len(filled)
 
 
-async def test_contracts_that_do_not_exist_and_lines_that_are_missing_end_in_error_rows(
-    session: BrokerSession, settings: Settings, lake: Lake
-) -> None:
-    contracts = await opened(lake, session, settings)
-    nobody = replace(contracts[0], conid=12345)
-    narrow = settings.model_copy(
-        update={
-            "ib": settings.ib.model_copy(update={"lines": 2000}),
-            "acquisition": settings.acquisition.model_copy(update={"retries": 0}),
-        }
-    )
-    engine = CaptureEngine(session, Pace(narrow.ib, narrow.acquisition), CaptureRules(timeout_s=2, retries=0))
-    outcomes = await engine.capture([QuoteRequest(c, "101", option_ready(0.3)) for c in (nobody, *contracts)])
-    assert len(outcomes) == len(contracts) + 1
-    (failed,) = [outcome for outcome in outcomes if outcome.failure]
-    assert failed.failure is not None
-    assert (failed.request.conid, failed.failure.code, failed.failure.kind) == (12345, 200, "ib_error")
+async def test_contracts_that_do_not_exist_and_lines_that_are_missing_end_in_error_rows() -> None:
+    """The gateway has 12 lines where the settings say 2000."""
+    async with storm.gateway(lines=12, messages_per_second=2000, latency_ms=(150, 200)) as gateway:
+        settings = storm.settings_for(gateway, {"lines": 2000})
+        contracts = storm.contracts(gateway, 40)
+        nobody = replace(contracts[0], conid=12345)
+        async with BrokerSession.connect(settings.ib) as session:
+            engine = CaptureEngine(
+                session, Pace(settings.ib, settings.acquisition), CaptureRules(timeout_s=2, retries=0)
+            )
+            outcomes = await engine.capture([QuoteRequest(c, "101", option_ready(0.3)) for c in (nobody, *contracts)])
+    assert sorted(o.request.conid for o in outcomes) == sorted([12345, *(c.conid for c in contracts)])
+    failures = {o.request.conid: (o.failure.kind, o.failure.code) for o in outcomes if o.failure}
+    assert failures.pop(12345) == ("ib_error", 200)
+    assert set(failures.values()) == {("pacing", 101)}
+    # Those that found a line have their quotes.
+    assert len(failures) <= len(contracts) - 12
+    assert all(o.quote is not None for o in outcomes if not o.failure)
 
 
 async def test_a_gateway_that_goes_away_ends_the_slot_with_what_there_is(
@@ -290,7 +292,7 @@ async def test_a_gateway_that_goes_away_ends_the_slot_with_what_there_is(
     contracts = await opened(lake, session, settings)
     slot = capture_slot(StepContext(lake, DAY, [AAPL], settings, "manual"), session, DAY.slots[0], "intraday")
     task = asyncio.create_task(slot)
-    await asyncio.sleep(0.05)
+    await storm.sent(session, 20)
     await gateway.stop()
     with pytest.raises(BrokerUnreachable, match="run the same command again"):
         await task

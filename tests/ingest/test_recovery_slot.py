@@ -86,7 +86,7 @@ async def test_an_outage_in_a_slot_is_on_record_and_costs_no_row(tmp_path: Path)
     async with storm.gateway() as gateway, desk_of(gateway, tmp_path) as desk:
         desk.freeze(storm.contracts(gateway, 80))
         task = asyncio.create_task(desk.slot())
-        await asyncio.sleep(0.25)
+        await storm.sent(desk.session, 60)
         await desk.fault(fault="socket_drop", **{"for": 0.5})
         run = await task
         stored = desk.rows("raw/option_quotes")
@@ -128,7 +128,7 @@ async def test_a_window_that_ends_in_an_outage_ends_the_slot_and_the_next_one_fi
         desk.freeze(storm.contracts(gateway, 500))
         await storm.run_clock(desk.session, 600)
         task = asyncio.create_task(desk.slot())
-        await asyncio.sleep(0.3)
+        await storm.sent(desk.session, 60)
         await desk.fault(fault="socket_drop", **{"for": 3.2})
         run = await task
         assert run.status == "partial"
@@ -146,10 +146,8 @@ async def test_a_window_that_ends_in_an_outage_ends_the_slot_and_the_next_one_fi
 async def test_a_gateway_that_does_not_come_back_is_said_after_the_commit(tmp_path: Path) -> None:
     async with storm.gateway() as gateway, desk_of(gateway, tmp_path, reconnect_s=0.4) as desk:
         desk.freeze(storm.contracts(gateway, 80))
-        before = desk.session.messages
         task = asyncio.create_task(desk.slot())
-        while desk.session.messages < before + 60:
-            await asyncio.sleep(0.001)
+        await storm.sent(desk.session, 60)
         await gateway.stop()
         with pytest.raises(BrokerUnreachable, match="run the same command again"):
             await task

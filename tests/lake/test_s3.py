@@ -22,10 +22,10 @@ from flows.publication import BuildOutcome, publish
 from lake.catalog.connection import Limits, open_catalog, query, read
 from lake.catalog.untrusted import Question, answer
 from lake.errors import LakeError, LakeMissing, ObjectStoreError, OriginMismatch, QueryRefused
-from lake.origin import ORIGINS, Origin
+from lake.origin import Origin
 from lake.reads import reader
 from lake.replay import write_replay_day
-from lake.store import Lake
+from lake.store import ORIGINS, Lake
 from tests.lake.conftest import BUCKET, SECRET, ObjectStore, free_ports
 from tests.models.rows import CREATED, LATER, Day, Row, contract, write_seeds
 
