@@ -117,7 +117,7 @@ test-ib-async: ## Run the broker, capture and discovery tests with ib_async
 	  TESTS="tests/ingest $(addprefix --ignore tests/ingest/test_,$(addsuffix .py,freshness selection sessions settings universe))"
 
 coverage: $(STAMP) ## Show which lines and branches the tests run, those of other processes included
-	@$(PY) -c 'import pytest_cov' 2>/dev/null || { echo "pytest-cov is missing: run make setup" >&2; exit 1; }
+	@$(PY) -c 'import pytest_cov' 2>/dev/null || { echo "make coverage needs pytest-cov: make setup installs it" >&2; exit 1; }
 	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile --cov --cov-report term:skip-covered $(TESTS)
 
 test-wheel: $(STAMP) ## Build the wheel, install it outside the tree, and run it there from an empty folder

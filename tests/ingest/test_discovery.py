@@ -239,7 +239,8 @@ async def test_a_cold_discovery_keeps_to_the_rate_without_one_error_100(tmp_path
         turns.cancel()
         assert here.gateway.stats.violations == run.measures["pacing_errors"] == 0
         assert run.measures["questions"] > 150
-        assert run.measures["messages"] / 100 <= seconds
+        # Its budget begins with the 0.15 s of messages that it may send at once.
+        assert run.measures["messages"] / 100 - 0.15 <= seconds
         # Nothing but the budget holds it up: head-room, start and end cost less than a quarter.
         assert await turns * TURN_S < 1.25 * run.measures["messages"] / 100 + 1
 
