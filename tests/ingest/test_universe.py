@@ -89,7 +89,7 @@ def test_a_file_is_read_however_a_spreadsheet_saves_it(tmp_path: Path) -> None:
         assert read_universe(file) == expected
     # The columns may stand in any order.
     file.write_text("views,group,weight,exchange,sec_type,conid,symbol\nclose,,,,,,aapl\n")
-    assert [(one.symbol, one.views) for one in read_universe(file)] == [("AAPL", {"close"})]
+    assert [(one.symbol, set(one.views)) for one in read_universe(file)] == [("AAPL", {"close"})]
 
 
 SPELLINGS = {
