@@ -33,7 +33,7 @@ COMPILE = $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --ge
 IB_ASYNC := --extra ib-async --no-emit-package ib-insync --no-emit-package eventkit
 # What a change needs before a commit: the pure tests and the small ones, by measurement. Left out is what builds with dbt,
 # captures for seconds by a gateway, starts processes by the dozen, or searches for examples.
-FAST := tests/test_*.py tests/option_pricing tests/chainlake/cli tests/chainlake/ops tests/flows/test_*.py tests/ingest \
+FAST := tests/test_*.py tests/option_pricing tests/chainlake/cli tests/chainlake/ops tests/flows tests/ingest \
   tests/lake tests/models/test_corporate_actions_csv.py tests/models/test_docs.py tests/models/test_sources.py \
   tests/tws_simulator
 NOT_FAST := \
@@ -75,7 +75,7 @@ test: $(STAMP) ## Run the tests, without the long and the slow ones
 	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile $(TESTS)
 
 test-fast: $(STAMP) ## Run what a change needs before a commit: the pure and the small tests, in less than a minute
-	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile $(FAST) $(NOT_FAST:%=--ignore tests/%.py)
+	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile $(FAST) --ignore tests/flows/prefect $(NOT_FAST:%=--ignore tests/%.py)
 
 test-long: $(STAMP) ## Run the long tests: whole days replayed, repeated, killed in the middle; S3; dbt from the shell
 	$(PY) -m pytest -q -n $(WORKERS) --dist loadfile -m long

@@ -81,8 +81,8 @@ _LEDGER_TAG = "$LEDGER"
 def summary(tags: str) -> Iterator[AccountValue]:
     """The values of the comma-separated `tags`, in their own order.
 
-    ``$LEDGER`` (of the base currency, ``:ALL`` of each) asks for the ledger. A tag that the account does not have is left
-    out, as TWS does.
+    ``$LEDGER`` (of the base currency, ``:ALL`` of each) asks for the ledger. A tag that the account does not have is
+    left out, as TWS does.
     """
     wanted = {tag.strip() for tag in tags.split(",")}
     yield from (one for one in SUMMARY if one.tag in wanted)
