@@ -204,7 +204,7 @@ def _recorded(context: MaintenanceContext, step: Step) -> Iterator[Run]:
         run.status = "refused" if refused else "failed"
         run.message = " ".join(str(error).split())
         kind: ErrorType = "maintenance_refused" if refused else "maintenance_failed"
-        run.error(kind, f"{type(error).__name__}: {run.message}", context.now)
+        run.error(kind, run.message, context.now)
         raise
     finally:
         run.record(context.lake, HostClock(), context.state)

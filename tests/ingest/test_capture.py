@@ -255,15 +255,20 @@ async def test_open_interest_is_refused_before_it_is_due_and_observed_once_after
     with pytest.raises(UsageError, match="is due from 2026-11-23 04:00"):
         await enrich(StepContext(lake, DAY, [AAPL], settings, "manual"), session)
     await session.step_clock(next_session(DAY.trade_date).at(time(4)))
-    run = await enrich(StepContext(lake, DAY, [AAPL], settings, "manual"), session)
-    stored = rows(lake, "raw/open_interest")
-    filled = [row for row in stored if row["oi_asof_date"] == DAY.trade_date]
+    early = await enrich(StepContext(lake, DAY, [AAPL], settings, "manual"), session)
     # 2026-11-20 is a third Friday: what expired on it is gone by Monday, and not asked for.
     alive = {contract.conid for contract in contracts if contract.last_trade_date > DAY.trade_date}
+    assert 0 < len(alive) == early.asked < len(contracts)
+    # One slot's volumes tell nothing of the chain, and at 04:00 the clock says that it is too early.
+    assert not [row for row in rows(lake, "raw/open_interest") if row["oi_asof_date"] == DAY.trade_date]
+    await session.step_clock(next_session(DAY.trade_date).at(time(9)))
+    last = await enrich(StepContext(lake, DAY, [AAPL], settings, "manual"), session)
+    stored = rows(lake, "raw/open_interest")
+    filled = [row for row in stored if row["oi_asof_date"] == DAY.trade_date]
     assert {row["conid"] for row in filled} == {row["conid"] for row in stored} == alive
-    assert 0 < len(alive) == run.asked < len(contracts)
+    assert (last.asked, len(filled), len(stored)) == (len(alive), len(alive), 2 * len(alive))
     again = await enrich(StepContext(lake, DAY, [AAPL], settings, "manual"), session)
-    assert again.asked == len(stored) - len(filled)
+    assert again.asked == 0
 
 
 async def test_contracts_that_do_not_exist_and_lines_that_are_missing_end_in_error_rows() -> None:
