@@ -30,6 +30,7 @@ ANSWER_TIMEOUT_S = 60.0
 SMART = "SMART"
 # Not a code of IB's: several contracts fit, or none and no reason was given.
 UNSETTLED = 0
+UNNAMED = "IB named no contract, and gave no reason: several may fit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,9 @@ class Lookup:
     def __init__(self, session: BrokerSession) -> None:
         self._session = session
         self._client: IB | None = None
+        # By the identity of the contract that was asked about, and by the id of a request that goes without one.
         self._errors: dict[int, RequestError | None] = {}
+        self._refusals: dict[int, RequestError | None] = {}
 
     async def known_underlyings(self, underlyings: Sequence[Underlying]) -> list[Underlying]:
         """Those of `underlyings` that IB knows, with their conid."""
@@ -65,16 +68,23 @@ class Lookup:
             if contract.localSymbol and 0 < contract.conId <= LARGEST
         ]
 
-    async def option_chain(self, underlying: Underlying) -> list[ChainParameters]:
-        """Trading classes, expirations (last trade dates) and strikes of an underlying, on SMART.
+    async def option_chain(self, underlying: Underlying) -> list[ChainParameters] | RequestError:
+        """Trading classes, expirations (last trade dates) and strikes of an underlying, on SMART, or IB's refusal.
 
         Raises MalformedAnswer when what IB says of one of them makes no class, and names it.
         """
-        chains = await self._answer(
-            self._session.client.reqSecDefOptParamsAsync(
-                underlying.symbol, "", underlying.sec_type, underlying.conid or 0
+        ib = self._ib
+        # The next id is that of the request: nothing comes in between.
+        request_id = ib.client.getReqId() + 1
+        self._refusals[request_id] = None
+        try:
+            chains = await self._answer(
+                ib.reqSecDefOptParamsAsync(underlying.symbol, "", underlying.sec_type, underlying.conid or 0)
             )
-        )
+        finally:
+            refusal = self._refusals.pop(request_id)
+        if refusal is not None and not chains:
+            return refusal
         try:
             return [
                 ChainParameters.described(
@@ -109,7 +119,7 @@ class Lookup:
         ]
         errors = await self._asked(self._ib.qualifyContractsAsync(*contracts), contracts, timeout_s)
         return [
-            _option(spec, contract) if contract.conId else error or RequestError(UNSETTLED, "several contracts fit")
+            _option(spec, contract) if contract.conId else error or RequestError(UNSETTLED, UNNAMED)
             for spec, contract, error in zip(specs, contracts, errors, strict=True)
         ]
 
@@ -124,7 +134,7 @@ class Lookup:
         return [
             replace(underlying, conid=contract.conId)
             if contract.localSymbol and 0 < contract.conId <= LARGEST
-            else error or RequestError(UNSETTLED, "several contracts fit")
+            else error or RequestError(UNSETTLED, UNNAMED)
             for underlying, contract, error in zip(underlyings, contracts, errors, strict=True)
         ]
 
@@ -180,9 +190,11 @@ class Lookup:
             self._client.errorEvent += self._error_arrived
         return self._client
 
-    def _error_arrived(self, _request_id: int, code: int, message: str, contract: Contract | None) -> None:
+    def _error_arrived(self, request_id: int, code: int, message: str, contract: Contract | None) -> None:
         if id(contract) in self._errors:
             self._errors[id(contract)] = RequestError(code, message)
+        elif request_id in self._refusals:
+            self._refusals[request_id] = RequestError(code, message)
 
 
 def _option(spec: OptionSpec, contract: Contract) -> OptionContract | RequestError:

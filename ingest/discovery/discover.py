@@ -313,13 +313,17 @@ class _Discovery:
 
     async def _chain(self, underlying: Underlying) -> list[ChainParameters]:
         """The chain's classes on SMART."""
+        said = ""
         for _ in range(CHAIN_TRIES):
             await self._qualifier.turn()
             # Lost or left without an answer: the next turn waits for a connection.
             with suppress(BrokerUnreachable):
-                if chain := await self._lookup.option_chain(underlying):
+                chain = await self._lookup.option_chain(underlying)
+                if isinstance(chain, RequestError):
+                    said = f": error {chain.code}, {chain.message}"
+                elif chain:
                     return chain
-        raise _NothingFound("no_answer", f"IB did not give the option chain of {underlying.symbol}")
+        raise _NothingFound("no_answer", f"IB did not give the option chain of {underlying.symbol}{said}")
 
     async def _contracts(
         self, underlying: Underlying, chain: Sequence[ChainParameters], reference_price: float

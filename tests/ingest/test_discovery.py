@@ -377,7 +377,11 @@ async def test_where_discovery_fails_the_last_set_is_used_again_without_what_has
     assert (run.status, run.failed) == ("partial", 1)
     assert run.message is not None
     assert run.message.startswith("discovery_stale: the last frozen set is used again for MSFT (no_answer)")
-    assert "discovery_stale" in {row["error_type"] for row in here.rows("ops/errors")}
+    errors = here.rows("ops/errors")
+    assert "discovery_stale" in {row["error_type"] for row in errors}
+    # What IB said is kept.
+    (refused,) = [row for row in errors if row["error_type"] == "no_answer"]
+    assert refused["message"].startswith("IB did not give the option chain of MSFT: error 321, ")
     # Its rows say so.
     await here.session.step_clock(NEXT.slots[0].sample_time + timedelta(minutes=1))
     await capture_slot(

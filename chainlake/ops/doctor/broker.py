@@ -10,7 +10,7 @@ from datetime import time as clock_time
 from chainlake.ops.doctor.check import Check, fail, ok, one_line, warn
 from chainlake.ops.doctor.permissions import Answer, Kind, judge
 from chainlake.ops.doctor.tables import origin_check
-from ingest.broker import BrokerSession, Subscription
+from ingest.broker import BrokerSession, RequestError, Subscription
 from ingest.broker.codes import NO_LIVE_PERMISSION
 from ingest.broker.lookup import Lookup
 from ingest.calendar.sessions import NEW_YORK, session_on
@@ -183,9 +183,10 @@ async def _option(
     session: BrokerSession, underlying: Underlying, price: float | None, today: date
 ) -> OptionContract | None:
     """A call near the money of the next monthly expiry."""
-    chain = next(
-        (one for one in await Lookup(session).option_chain(underlying) if one.exchange == "SMART" and one.strikes), None
-    )
+    chains = await Lookup(session).option_chain(underlying)
+    if isinstance(chains, RequestError):
+        return None
+    chain = next((one for one in chains if one.exchange == "SMART" and one.strikes), None)
     if chain is None:
         return None
     expiry, middle = _expiry(chain, today), sorted(chain.strikes)[len(chain.strikes) // 2]

@@ -20,6 +20,8 @@ Floats = npt.NDArray[np.float64]
 _YEAR_SECONDS = pricing.DAYS_PER_YEAR * 86_400
 # On its last day a contract keeps a minute of life, so that greeks stay finite at the close.
 _SHORTEST_LIFE = 60 / _YEAR_SECONDS
+# In the last minutes of an expiry far strikes of the surface have thousands of per cent, and no price hangs on that.
+_HIGHEST_IV = 9.99
 _CALLS = np.array([[True], [False]])
 _LARGE_TICK_FROM = 3.0
 
@@ -57,7 +59,7 @@ def implied_vol(
     forward = spot * np.exp((model.rate - model.dividend_yield) * np.asarray(years))
     theta = path.atm_variance(short_vol, years)
     variance = total_variance(theta, np.log(series.strikes / forward), path.skew, path.smile)
-    return np.asarray(np.sqrt(variance / years))
+    return np.minimum(np.sqrt(variance / years), _HIGHEST_IV)
 
 
 def theoretical(
