@@ -3,9 +3,11 @@
 # ruff: noqa: N802, N803 - EWrapper names its callbacks and their arguments
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -117,7 +119,11 @@ class OfficialClient(Client, EWrapper, EClient):
             self.misunderstood.append(f"the client's message loop ended: {reason!r}")
 
     def disconnect(self) -> None:
-        # also called by the client itself, when its message loop ends; its threads notice within a second
+        # Also called by the client itself, when its message loop ends. Its reader sits in a receive for up to a second,
+        # and so long the gateway would count a client of a test that is over.
+        if self.conn is not None and self.conn.socket is not None:
+            with suppress(OSError):
+                self.conn.socket.shutdown(socket.SHUT_RDWR)
         EClient.disconnect(self)
         logging.getLogger("ibapi.decoder").removeHandler(self._log)
 
