@@ -238,8 +238,12 @@ def test_a_lake_whose_making_was_cut_short_keeps_the_origin_of_who_began(tmp_pat
     manifest.unlink()
     with pytest.raises(OriginMismatch, match="holds replay data"):
         Lake.create(tmp_path, "simulated", LATER)
+    # Whose lake it is completes it, with the list of its tables.
+    begun = json.loads(text)
+    assert json.loads(manifest.read_text()) == {name: begun[name] for name in begun if name != "tables"}
+    Lake.create(tmp_path, "replay", LATER)
     assert manifest.read_text() == text
-    assert json.loads(text)["created_at"] == CREATED.isoformat()
+    assert begun["created_at"] == CREATED.isoformat()
 
 
 # -- what is wrong with the store --------------------------------------------------------------------------------------
