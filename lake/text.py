@@ -9,9 +9,9 @@ LAYOUT = frozenset("\n\t")
 # Cc: control characters, ESC among them. Cf: invisible ones, which turn the direction of a line or hide in a word.
 # Cs: halves of surrogate pairs, which no terminal can encode. Zl, Zp: line breaks that are not seen in a source.
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-# What makes a spreadsheet take a cell for a formula (OWASP, CSV injection).
 # More zeros after the point cannot be counted at a glance.
 SMALLEST_WRITTEN_OUT = 1e-9
+# What makes a spreadsheet take a cell for a formula (OWASP, CSV injection).
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

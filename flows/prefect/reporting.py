@@ -20,7 +20,8 @@ from chainlake.ops.incidents.incidents import report
 from ingest.calendar.sessions import NEW_YORK
 from ingest.errors import UsageError
 from ingest.runs import Run
-from ingest.settings import LakeSettings, StateSettings, load
+from ingest.settings import StateSettings, load
+from lake.location import DEFAULT_ROOT, ROOT_VARIABLE
 
 log = structlog.get_logger(__name__)
 
@@ -86,6 +87,6 @@ def _lake_and_state(config: Path | None) -> tuple[str, Path]:
     try:
         settings = load(config)
     except UsageError:
-        root = os.environ.get("CHAINLAKE_LAKE__ROOT", LakeSettings().root)
+        root = os.environ.get(ROOT_VARIABLE, DEFAULT_ROOT)
         return root, Path(os.environ.get("CHAINLAKE_STATE__DIR", StateSettings().dir))
     return settings.lake.root, settings.state.dir
