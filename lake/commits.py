@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pyarrow import fs
 
+from lake.listing import listed
+
 LOG = "_delta_log"
 COMMIT = re.compile(r"(\d{20})\.json")
 CHECKPOINT = re.compile(r"(\d{20})\.checkpoint[.\w-]*\.parquet")
@@ -46,7 +48,7 @@ def damage(files: fs.FileSystem, table: str) -> str | None:
 
     Empty commits are found in the whole log; those since the last checkpoint are read, and none of them may be missing.
     """
-    found = files.get_file_info(fs.FileSelector(f"{table}/{LOG}", allow_not_found=True))
+    found = listed(files, f"{table}/{LOG}")
     commits = {int(match[1]): info for info in found if (match := COMMIT.fullmatch(info.base_name))}
     if not commits:
         return None

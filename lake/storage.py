@@ -20,6 +20,7 @@ from pyarrow import fs
 
 from lake.commits import damage, empty_commit
 from lake.errors import Damaged, LakeError, ObjectStoreError, UnusableRoot
+from lake.listing import listed
 
 SCHEME = "s3://"
 # Letters that need no quoting in a URL, in a glob pattern or in SQL.
@@ -241,7 +242,7 @@ def data_files(root: str, name: str) -> bool:
     """Whether the folder of the table `name` holds Parquet files. Raises ObjectStoreError."""
     with explained(root):
         files, folder = filesystem(root)
-        found = files.get_file_info(fs.FileSelector(f"{folder}/{name}", recursive=True, allow_not_found=True))
+        found = listed(files, f"{folder}/{name}", recursive=True)
     return any(info.type == fs.FileType.File and info.extension == "parquet" for info in found)
 
 

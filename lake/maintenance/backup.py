@@ -12,6 +12,7 @@ from pyarrow import fs
 
 from lake import storage
 from lake.errors import LakeError
+from lake.listing import listed
 from lake.maintenance.lock import maintainer
 from lake.store import MANIFEST, Lake
 
@@ -84,7 +85,7 @@ def _pointer(root: str, table: str) -> bytes | None:
 
 
 def _files(files: fs.FileSystem, folder: str) -> Iterator[tuple[str, int]]:
-    for info in files.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True)):
+    for info in listed(files, folder, recursive=True):
         if info.type == fs.FileType.File:
             yield info.path.removeprefix(f"{folder}/"), info.size
 
