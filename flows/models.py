@@ -234,13 +234,18 @@ class DbtProject:
 
         It is parsed with the paths only: dbt would parse again whenever another variable (a trade date) differs.
         """
-        stamp = max(path.stat().st_mtime_ns for path in _project_files())
+        stamp = project_stamp()
         if self._manifest_of != (paths, target, stamp):
             parsed = _dbt().invoke(["parse", "--vars", json.dumps(paths.variables), *options])
             if not parsed.success:
                 raise ModelError(f"the dbt project cannot be read: {_reason(parsed)}; see {paths.log}")
             self._manifest, self._manifest_of = parsed.result, (paths, target, stamp)
         return self._manifest
+
+
+def project_stamp() -> int:
+    """When a file of the dbt project was last changed, in nanoseconds: what was parsed before is out of date."""
+    return max(path.stat().st_mtime_ns for path in _project_files())
 
 
 def _variables(lake: Lake, dates: Sequence[date] | None, as_of: datetime | None) -> dict[str, Any]:

@@ -3,15 +3,40 @@
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import duckdb
 import pytest
 
-from flows.models import BuildPaths, BuildResult, DbtProject
+from flows.models import BuildPaths, BuildResult, DbtProject, project_stamp
 from lake.duck import connect
 from lake.store import Lake
 from tests.models.rows import CREATED, LATER, Day, Row, write_seeds
+
+
+class SharedProject(DbtProject):
+    """The dbt project, parsed once for all lakes of this process: of two lakes only the paths in it differ.
+
+    dbt takes three seconds to parse it, and what a lake's own project keeps is of no use to the next lake.
+    """
+
+    _shared: ClassVar[dict[tuple[str | None, int], tuple[Any, BuildPaths]]] = {}
+
+    def _parsed(self, paths: BuildPaths, target: str | None, options: Sequence[str]) -> Any:
+        kind = target, project_stamp()
+        if kind not in self._shared:
+            self._shared[kind] = super()._parsed(paths, target, options), paths
+        manifest, was = self._shared[kind]
+        for source in manifest.sources.values():
+            for meta in (source.meta, source.source_meta, source.config.meta):
+                meta["external_location"] = meta["external_location"].replace(
+                    was.variables["lake_root"], paths.variables["lake_root"]
+                )
+        for node in manifest.nodes.values():
+            if node.resource_type == "seed":
+                node.original_file_path = str(paths.seeds.resolve() / node.path)
+        self._shared[kind] = manifest, paths
+        return manifest
 
 
 class SmallLake:
@@ -22,7 +47,7 @@ class SmallLake:
         self.lake = Lake.create(folder / "lake", "simulated", CREATED)
         self.seeds = write_seeds(folder / "config")
         self._connection = connection
-        self._project = DbtProject()
+        self._project = SharedProject()
 
     def day(self, trade_date: date) -> Day:
         return Day(self.lake, trade_date)
