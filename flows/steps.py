@@ -33,9 +33,11 @@ from ingest.contracts import Underlying
 from ingest.discovery.discover import STEPS, Discovered, Mode, discover, reuse_last_frozen
 from ingest.errors import BrokerUnreachable, UsageError
 from ingest.open_interest.enrichment import enrich, last_resort
+from ingest.recovery import Recovered, recover
 from ingest.runs import Run, Trigger
 from ingest.settings import IbSettings, Settings
 from ingest.universe import choose, read_universe, write_universe
+from lake.errors import LakeError
 from lake.maintenance.evolution import upgrade
 from lake.reads import reader
 from lake.store import Lake
@@ -229,9 +231,22 @@ async def connect_broker(context: PipelineContext) -> AsyncIterator[BrokerContex
                 )
         lake = Lake.create(context.settings.lake.root, first.origin, first.clock.now())
         upgrade(lake)
+        await recover_answers(context.state, lake, first.clock)
         if reasons:
             _record_unreachable(context, lake, first.clock.now(), reasons)
         yield BrokerContext(context, first, lake, tuple(sessions[1:]))
+
+
+async def recover_answers(state: Path, lake: Lake, clock: Clock) -> list[Recovered]:
+    """Commit what interrupted captures on this host had answers of, before it counts as missing.
+
+    A lake that does not take them now keeps nobody from the rest: the journals stay, and the watchdog tells of them.
+    """
+    try:
+        return await asyncio.to_thread(recover, lake, state, clock)
+    except LakeError as reason:
+        log.error("journals_left", reason=str(reason))
+        return []
 
 
 def _record_unreachable(

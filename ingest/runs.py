@@ -85,12 +85,13 @@ class Run:
             self.claim(lake)
         expected = self._appended.get(table, 0) + len(rows)
         # Skipped: an earlier try of this commit came through after all. If not, the rows must not be lost.
-        while not lake.append(table, rows, self.rows_id, self.attempt) and self._stored(lake, table) < expected:
+        while not lake.append(table, rows, self.rows_id, self.attempt) and self.stored(lake, table) < expected:
             log.error("append_skipped_new_rows", table=table, app_id=self.rows_id, attempt=self.attempt)
             self.claim(lake)
         self._appended[table] = expected
 
-    def _stored(self, lake: Lake, table: str) -> int:
+    def stored(self, lake: Lake, table: str) -> int:
+        """How many rows of this run a raw table holds."""
         ours = f"trade_date = date '{self.trade_date}' and ingest_id = $ingest_id"
         with reader(lake) as reads:
             (found,) = reads.rows(table, ours, "count(*) as count", ingest_id=self.ingest_id)

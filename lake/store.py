@@ -116,6 +116,11 @@ class Lake:
             raise LakeError(f"{manifest} names the unknown origin {origin!r}: expected one of {', '.join(ORIGINS)}")
         return cls(place, origin)
 
+    @property
+    def created_at(self) -> str:
+        """When the lake was made, as its manifest says: another one at the same root has another instant."""
+        return str(self._manifest().get("created_at", ""))
+
     def _manifest(self) -> dict[str, Any]:
         """The manifest; empty where there is none, as of a lake that is being made."""
         try:

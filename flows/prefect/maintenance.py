@@ -18,7 +18,7 @@ from flows.prefect.reporting import BREACHED, alert_channel, log_runs, report_fa
 from flows.prefect.scheduled_run import NO_SESSION, ScheduledRun, scheduled_run, seeking_broker, skipped
 from flows.prefect.session import capture
 from flows.prefect.trouble import GatewayState, gateway_state, troubles
-from flows.steps import connect_broker
+from flows.steps import connect_broker, recover_answers
 from ingest.calendar.sessions import Session
 from ingest.runs import Run
 from lake.errors import LakeMissing
@@ -50,6 +50,7 @@ async def watchdog_flow(config: Path | None = None) -> State[Any] | list[str]:
         lake = Lake.open(run.settings.lake.root)
     except LakeMissing:
         return skipped("nothing has been recorded yet")
+    await recover_answers(run.context.state, lake, run.clock)
     now = run.clock.now()
     gateway = await gateway_state(run.settings) if _asks_gateway(run, lake) else GatewayState()
     found = await asyncio.to_thread(
@@ -100,6 +101,9 @@ async def repair_flow(
         lake = Lake.open(run.settings.lake.root)
     except LakeMissing:
         return skipped("nothing has been recorded yet: run `discover` first")
+    recovered = await recover_answers(run.context.state, lake, run.clock)
+    for day in sorted({each.trade_date for each in recovered if each.rebuild}):
+        await roll_up(run, [day], [])
     before = repair.missing_items(run.context, lake, session, run.clock.now())
     for item in before:
         if not item.gone:

@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,12 @@ from flows.prefect.bootstrap import bootstrap
 from flows.prefect.deployments import deployments
 from flows.prefect_password import FILE
 from flows.processes import Terminated, child, ended_by_sigterm
+from flows.steps import recover_answers
+from ingest.calendar.clock import HostClock
 from ingest.errors import ChainlakeError
 from ingest.settings import Settings
+from lake.errors import LakeMissing
+from lake.store import Lake
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +70,8 @@ async def _serve(
             await runner.aadd_deployment(each.to_prefect())
         for line in (await bootstrap(settings, channel, pool=False)).lines:
             log.info("bootstrap", line=line)
+        with suppress(LakeMissing):
+            await recover_answers(Path(settings.state.dir), Lake.open(settings.lake.root), HostClock())
         serving = asyncio.create_task(runner.start())
         watching = asyncio.create_task(_ended(process))
         on_ready(f"serving {', '.join(each.name for each in chosen)}")

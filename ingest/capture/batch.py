@@ -1,6 +1,7 @@
 """One batch of a slot: one attempt, one commit, one run."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -10,16 +11,19 @@ from ingest.broker import BrokerSession
 from ingest.broker.outages import code_of
 from ingest.broker.pacing import Pace
 from ingest.capture.accounting import account
+from ingest.capture.answers import Answers
 from ingest.capture.engine import CaptureEngine
 from ingest.capture.modes import MESSAGES, Mode
 from ingest.capture.outcomes import Outcome
 from ingest.capture.readiness import OPTION_TICKS, UNDERLYING_TICKS, option_ready, underlying_ready
 from ingest.capture.requests import QuoteRequest
-from ingest.capture.rows import Attempt, option_row, underlying_row
+from ingest.capture.rows import Attempt
 from ingest.capture.rules import CaptureRules
 from ingest.capture.slot import STEPS, SlotContext
 from ingest.contracts import OptionContract, Underlying
 from ingest.errors import BrokerUnreachable
+from ingest.journal import Journal
+from ingest.recovery import header_of, journal_path
 from ingest.runs import RUN_TYPES, Run
 
 log = structlog.get_logger(__name__)
@@ -39,6 +43,9 @@ class Batch:
         )
         self.run.watch(session)
         self._was_delayed = session.delayed
+        self._committed = False
+        # A commit that is cancelled goes on in its thread.
+        self._one_commit = threading.Lock()
 
     async def capture(
         self,
@@ -54,51 +61,70 @@ class Batch:
         Raises BrokerUnreachable, after the commit, when the connection is lost and does not come back.
         """
         await asyncio.to_thread(self.run.claim, self._lake)
-        acquisition = self._settings.acquisition
-        option_done = option_ready(acquisition.greeks_patience_s)
-        underlying_done = underlying_ready(acquisition.greeks_patience_s)
+        requests = self._requests(underlyings, options, mode)
+        journal = Journal(journal_path(self._of.step.state, self.run), header_of(self.run, self._lake))
+        answers = Answers(self._attempt(), journal, on_outcome)
+        engine = CaptureEngine(self._session, pace, self._rules(), answers.add)
+        try:
+            try:
+                await engine.capture(requests)
+            finally:
+                self.run.measures |= {
+                    "mode": mode,
+                    "skipped": skipped,
+                    "message_rate": round(pace.rate, 3),
+                    "open_window": pace.window(MESSAGES[mode]),
+                }
+            # Writing a batch takes seconds: in a thread, so that other connections go on and no heartbeat is missed.
+            await asyncio.to_thread(self._commit, answers, engine)
+        except asyncio.CancelledError:
+            # Whoever cancels is told once all is committed; who does not wait for it finds the journal.
+            await asyncio.shield(asyncio.to_thread(self._commit, answers, engine, cancelled=True))
+            raise
+        finally:
+            journal.close()
+        if engine.lost:
+            raise BrokerUnreachable(
+                f"the connection to {self._session.address} was lost in slot {self._slot.label}; "
+                f"{len(answers.outcomes)} contracts are recorded: run the same command again for the other "
+                f"{len(engine.unasked)}"
+            )
+        return self.run
+
+    def _requests(
+        self, underlyings: Sequence[Underlying], options: Sequence[OptionContract], mode: Mode
+    ) -> list[QuoteRequest]:
+        patience = self._settings.acquisition.greeks_patience_s
+        option_done, underlying_done = option_ready(patience), underlying_ready(patience)
         # Underlyings always stream: their volatilities are generic ticks, which a snapshot does not have.
         requests = [QuoteRequest(underlying, UNDERLYING_TICKS, underlying_done) for underlying in underlyings]
-        requests += [QuoteRequest(contract, OPTION_TICKS, option_done, mode == "snapshot") for contract in options]
+        return requests + [QuoteRequest(one, OPTION_TICKS, option_done, mode == "snapshot") for one in options]
+
+    def _rules(self) -> CaptureRules:
+        acquisition = self._settings.acquisition
         _, ends_at = self._of.window
-        rules = CaptureRules(
+        return CaptureRules(
             timeout_s=acquisition.contract_timeout_s,
             retries=acquisition.retries,
             ends_at=ends_at,
             delayed_fallback=acquisition.delayed_fallback == "auto",
             probe_s=acquisition.outage_probe_s,
         )
-        engine = CaptureEngine(self._session, pace, rules, on_outcome)
-        outcomes = await engine.capture(requests)
-        self.run.measures |= {
-            "mode": mode,
-            "skipped": skipped,
-            "message_rate": round(pace.rate, 3),
-            "open_window": pace.window(MESSAGES[mode]),
-        }
-        # Writing a batch takes seconds: in a thread, so that other connections go on and no heartbeat is missed.
-        await asyncio.to_thread(self._commit, outcomes, engine)
-        if engine.lost:
-            raise BrokerUnreachable(
-                f"the connection to {self._session.address} was lost in slot {self._slot.label}; {len(outcomes)} "
-                f"contracts are recorded: run the same command again for the other {len(engine.unasked)}"
-            )
-        return self.run
 
-    def _commit(self, outcomes: Sequence[Outcome], engine: CaptureEngine) -> None:
-        run, attempt = self.run, self._attempt()
-        option_rows, underlying_rows = [], []
-        for outcome in outcomes:
-            contract = outcome.request.contract
-            if isinstance(contract, OptionContract):
-                option_rows.append(option_row(outcome, contract, attempt))
-            else:
-                underlying_rows.append(underlying_row(outcome, contract, attempt))
-        run.append(self._lake, "raw/underlying_quotes", underlying_rows)
-        run.append(self._lake, "raw/option_quotes", option_rows)
-        account(run, outcomes, self._slot.sample_time, self._session)
-        self._note_trouble(engine)
-        run.record(self._lake, self._session.clock, self._of.step.state)
+    def _commit(self, answers: Answers, engine: CaptureEngine, *, cancelled: bool = False) -> None:
+        run = self.run
+        with self._one_commit:
+            if self._committed:
+                return
+            for table, rows in answers.rows.items():
+                run.append(self._lake, table, rows)
+            account(run, answers.outcomes, self._slot.sample_time, self._session)
+            self._note_trouble(engine, cancelled=cancelled)
+            if failure := answers.journal.failure:
+                run.error("journal_failed", failure, self._session.clock.now())
+            run.record(self._lake, self._session.clock, self._of.step.state)
+            self._committed = True
+            answers.journal.discard()
         log.info(
             "batch_captured",
             slot=self._slot.label,
@@ -126,10 +152,13 @@ class Batch:
             self._stale,
         )
 
-    def _note_trouble(self, engine: CaptureEngine) -> None:
+    def _note_trouble(self, engine: CaptureEngine, *, cancelled: bool) -> None:
         """Put what was not asked, the outages and the change to delayed data into the run's message and errors."""
         run, notes = self.run, []
-        if engine.unasked:
+        if cancelled:
+            run.status = "partial"
+            notes.append("the run was cancelled")
+        elif engine.unasked:
             run.status = "partial"
             reason = "the connection was lost" if engine.lost else "the slot's time was over"
             notes.append(f"{len(engine.unasked)} contracts were not asked: {reason}")

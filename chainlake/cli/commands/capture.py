@@ -11,6 +11,7 @@ from chainlake.cli.terminal import show
 from chainlake.cli.terminal.progress import count_progress, slot_progress, status
 from chainlake.cli.terminal.results import day_report, run_report
 from flows.day import DayReport, run_day, simulated
+from flows.processes import ended_by_sigterm
 from flows.steps import BrokerContext, PipelineContext, RawRetired, choose_slot, connect_broker, reuse_frozen, rollup
 from ingest.calendar.clock import HostClock
 from ingest.calendar.sessions import Session, previous_session
@@ -203,8 +204,10 @@ def run_day_command(
 
 def _with_broker(context: PipelineContext, steps: Callable[[BrokerContext], Awaitable[T]]) -> T:
     async def connected() -> T:
-        async with connect_broker(context) as broker:
-            return await steps(broker)
+        # Cancelled, a capture commits what it has answers of.
+        with ended_by_sigterm():
+            async with connect_broker(context) as broker:
+                return await steps(broker)
 
     return o.run(connected)
 

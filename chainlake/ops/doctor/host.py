@@ -24,6 +24,7 @@ from chainlake.ops.incidents.alerts import VARIABLE, Channel
 from flows.prefect_environment import missing
 from flows.prefect_password import CLIENT
 from ingest.broker.library import LIBRARY
+from ingest.recovery import left_behind
 from ingest.settings import Settings
 from lake.duck import extension
 from lake.errors import LakeError
@@ -62,6 +63,7 @@ def place_checks(settings: Settings) -> list[Check]:
         *guarded("disk", lambda: _disk(settings)),
         *guarded("hard links", lambda: _hard_links(settings.lake.root)),
         *guarded("state", lambda: _state(Path(settings.state.dir))),
+        *guarded("journals", lambda: _journals(settings)),
         *guarded("object store", lambda: _object_store(settings)),
     ]
 
@@ -305,6 +307,19 @@ def _state(folder: Path) -> Iterator[Check]:
         yield warn("state", f"everybody can look into {folder}, where logs and reports are", f"chmod o-rwx {folder}")
         return
     yield ok("state", f"{folder} can be written to" if folder.exists() else f"{folder} is made when it is needed")
+
+
+def _journals(settings: Settings) -> Iterator[Check]:
+    left = left_behind(Path(settings.state.dir))
+    if left:
+        names = ", ".join(path.name for path in left[:3])
+        yield warn(
+            "journals",
+            f"{len(left)} interrupted runs have left answers in {left[0].parent}: {names}",
+            "the next capture, or chainlake ops watch, puts them into the lake",
+        )
+    else:
+        yield ok("journals", "no interrupted run has left answers on this host")
 
 
 def _object_store(settings: Settings) -> Iterator[Check]:

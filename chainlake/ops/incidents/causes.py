@@ -116,6 +116,12 @@ EVENTS = (
         "files of the lake cannot be read, and capture goes on without them",
         "chainlake doctor, then docs/backup.md",
     ),
+    Cause(
+        "journal_left",
+        "severe",
+        "answers of an interrupted run are on this host only, and the lake does not take them",
+        "chainlake ops watch, which says why; then docs/runbook/en/recovery.md",
+    ),
     Cause("disk_full", "severe", "a file system is nearly full", "chainlake retention, then chainlake vacuum"),
     Cause(
         "maintenance_refused",

@@ -103,6 +103,10 @@ def host(facts: Facts, findings: Findings) -> None:
         if disk.used_pct > bound
     ]
     findings.condition(facts, "disk_full", facts.today, "; ".join(full) or None)
+    left = ", ".join(path.name for path in facts.journals[:3])
+    findings.condition(
+        facts, "journal_left", facts.today, f"{len(facts.journals)} journals are left: {left}" if left else None
+    )
     last = [runs[-1] for step in MAINTENANCE if (runs := facts.runs_of(step))]
     for cause, status in (("maintenance_refused", "refused"), ("maintenance_failed", "failed")):
         bad = [run for run in last if run["status"] == status]

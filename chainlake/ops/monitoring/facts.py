@@ -13,6 +13,7 @@ from chainlake.ops.monitoring.errorlog import LogLine, lines_since
 from flows.active_steps import active_steps, step_key
 from flows.reports.slot_facts import SlotFacts, slot_facts
 from ingest.calendar.sessions import NEW_YORK, Session, session_on, sessions_back, sessions_between
+from ingest.recovery import left_behind
 from ingest.settings import Settings
 from lake.maintenance.disk import DiskUsage, usage
 from lake.reads import Reader, reader
@@ -60,6 +61,7 @@ class Facts:
     log: tuple[LogLine, ...] = ()
     open: tuple[OpenIncident, ...] = ()
     active_steps: frozenset[str] = frozenset()
+    journals: tuple[Path, ...] = ()
 
     @property
     def today(self) -> date:
@@ -112,6 +114,7 @@ def gather(settings: Settings, lake: Lake, now: datetime) -> Facts:
             log=tuple(lines_since(state, now - QUIET, now)),
             open=tuple(still_open),
             active_steps=at_work,
+            journals=tuple(left_behind(state)),
         )
 
 

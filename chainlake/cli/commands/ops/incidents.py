@@ -25,8 +25,10 @@ from chainlake.ops.incidents.incidents import (
 from chainlake.ops.incidents.incidents import close as close_incident
 from chainlake.ops.incidents.outbox import Outbox
 from chainlake.ops.monitoring.watchdog import look
+from ingest.calendar.clock import HostClock
 from ingest.calendar.sessions import NEW_YORK
 from ingest.errors import UsageError
+from ingest.recovery import recover
 from lake.store import Lake
 
 
@@ -78,6 +80,8 @@ def watch(given: o.Given, dry_run: o.DryRunOption = False) -> None:
     """
     settings, now = given.settings(), datetime.now(UTC)
     lake, state = Lake.open(settings.lake.root), Path(settings.state.dir)
+    if not dry_run:
+        recover(lake, state, HostClock())
     with status("looking"):
         found = look(settings, lake, now)
     if dry_run:
