@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -239,3 +240,34 @@ async def test_a_journal_of_another_lake_is_left_alone_and_a_damaged_one_set_asi
     assert (place.state / "journal" / "set_aside" / "damaged.journal").read_bytes() == b"CLJ1"
     # A new lake at the same place is another lake.
     assert replace(lake).created_at == lake.created_at != elsewhere.created_at
+
+
+@pytest.mark.timeout(120)
+async def test_sigterm_loses_nothing(place: Place, tmp_path: Path) -> None:
+    """As a service manager ends a snapshot that was begun from the command line."""
+    config = tmp_path / "chainlake.toml"
+    config.write_text(
+        f"[lake]\nroot = '{place.root}'\n[state]\ndir = '{place.state}'\n"
+        f"[ib]\nport = {place.port}\nlines = 20\nmessages_per_second = 60.0\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "chainlake.cli", "snapshot", "--slot", "0", "--date", str(DAY.trade_date)),
+        *("--symbols", "AAPL", "--config", str(config)),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    while not (found := list((place.state / "journal").glob("*.journal"))) or found[0].stat().st_size < 20_000:
+        assert process.returncode is None
+        await asyncio.sleep(0.01)
+    with found[0].open("rb") as file:
+        held = {row["conid"] for row in read(file).rows[OPTIONS]}
+    process.terminate()
+    _, told = await process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, told.decode()
+    assert "Traceback" not in told.decode()
+    lake = Lake.open(place.root)
+    stored = Counter(row["conid"] for row in rows(lake, OPTIONS))
+    assert held <= set(stored)
+    assert set(stored.values()) == {1}
+    (run,) = rows(lake, "ops/runs", "step = 'snapshot'")
+    assert run["message"] == "the run was cancelled"
+    assert left_behind(place.state) == []

@@ -92,7 +92,7 @@ def _restarts(version: int) -> list[str]:
 
 def _stop(job: Job) -> list[str]:
     return [
-        "# The signal goes to the program alone, which ends its flows; the next run asks for their batches again.",
+        "# The signal goes to the program alone, which ends its flows; they commit what they have answers of.",
         "KillMode=mixed",
         "KillSignal=SIGTERM",
         f"TimeoutStopSec={job.stop_s}",

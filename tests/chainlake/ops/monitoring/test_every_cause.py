@@ -12,6 +12,7 @@ from chainlake.ops.incidents.causes import FlowTrouble, causes
 from chainlake.ops.incidents.incidents import history
 from chainlake.ops.monitoring.errorlog import error_log
 from chainlake.ops.monitoring.thresholds import thresholds
+from ingest.journal import Journal
 from tests.chainlake.ops.monitoring.conftest import DAY, Mailbox, WatchedLake, Webhook, at, session, settings_of
 
 BEFORE, SATURDAY = date(2026, 11, 19), date(2026, 11, 21)
@@ -36,6 +37,7 @@ WRONG = {
     ("clock_skew", DAY): "warning",
     ("discovery_stale", DAY): "warning",
     ("lake_damaged", DAY): "severe",
+    ("journal_left", DAY): "severe",
     ("disk_full", DAY): "severe",
     ("maintenance_refused", DAY): "warning",
     ("maintenance_failed", DAY): "severe",
@@ -96,6 +98,7 @@ def break_everything(watched: WatchedLake) -> None:
     watched.error("lake_damaged", at(DAY, "13:31"), message="part-0.parquet is too small to be a Parquet file")
     watched.run("compact", at(DAY, "10:00"), status="refused", message="somebody maintains the lake", captured=0)
     watched.run("vacuum", at(DAY, "10:00"), status="failed", message="it broke", captured=0)
+    Journal(watched.state / "journal" / "interrupted.journal", {}).close()
     log_line(watched, at(DAY, "14:05"), level="warning", event="the index is CORRUPT")
     log_line(watched, at(DAY, "14:06"), level="error", event="oops", exception="Traceback (most recent call last): …")
 
@@ -114,6 +117,7 @@ def mend_everything(watched: WatchedLake) -> None:
     watched.publish(DAY, at(DAY, "17:20"))
     watched.run("compact", at(DAY, "18:00"))
     watched.run("vacuum", at(DAY, "18:00"))
+    (watched.state / "journal" / "interrupted.journal").unlink()
 
 
 def log_line(watched: WatchedLake, when: datetime, **record: str) -> None:
