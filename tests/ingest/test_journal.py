@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest import journal
 from ingest.journal import Journal, read
 
 OPTIONS, UNDERLYINGS = "raw/option_quotes", "raw/underlying_quotes"
@@ -141,7 +140,7 @@ def test_a_disk_that_takes_no_more_stops_the_journal_and_nothing_else(
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(journal.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     writer.add(OPTIONS, option_row(1))
     writer.close()
     assert writer.failure is not None
