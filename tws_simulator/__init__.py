@@ -9,7 +9,7 @@ both sides, and no test could show it.
 |---|---|---|
 | IB's message codes | `ingest.broker.codes` | `protocol.codes` |
 | messages a second, and market data lines | `ingest.broker.pacing` | `connections.limits` |
-| generic ticks that delayed data has | `ingest.broker.codes` | `connections.subscriptions` |
+| generic ticks that delayed data has | `ingest.broker.codes` | `connections.generics` |
 | the shape of an OCC symbol | `ingest.contracts` | `worlds.instruments` |
 | monthly expiries, on Saturdays until 2015 | `ingest.discovery.selection` | `worlds.synthetic.expiries` |
 | the rows of `corporate_actions.csv` | `ingest.corporate_actions`, dbt's macros | `worlds.synthetic.events` |

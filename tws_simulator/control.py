@@ -5,7 +5,7 @@
 | ``{"op": "now"}`` | tells the market clock |
 | ``{"op": "set", "at": "2015-12-24T14:31:00Z"}`` | sets it; the speed stays |
 | ``{"op": "speed", "speed": 60}`` | goes on from now at another speed; 0 stops it |
-| ``{"op": "stats"}`` | tells what the gateway has served |
+| ``{"op": "stats"}`` | tells what the gateway has served, and within which limits |
 | ``{"op": "fault", "fault": {"fault": "silent", "symbols": ["AAPL"]}}`` | adds a fault, and tells its number |
 | ``{"op": "faults"}`` | tells the faults, whether they are in force and how often each has struck |
 | ``{"op": "clear"}`` | ends and forgets all faults |
@@ -22,6 +22,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import cast
 
+from tws_simulator.connections.limits import MOST_CLIENTS
 from tws_simulator.connections.outages import apply_faults, end
 from tws_simulator.connections.state import GatewayState
 from tws_simulator.errors import GatewayError
@@ -122,10 +123,23 @@ def _perform(state: GatewayState, request: Mapping[str, object]) -> dict[str, ob
             "lines_in_use": state.lines.in_use,
             "most_lines_in_use": state.lines.most_in_use,
             "cpu_seconds": round(time.process_time(), 6),
+            "limits": _limits(state),
         }
     elif operation != "now":
         raise GatewayError(f"op {operation!r} is none of now, set, speed, stats, fault, faults, clear")
     return {}
+
+
+def _limits(state: GatewayState) -> dict[str, object]:
+    """What is enforced, `rate_per` connection or session."""
+    rules = state.options.rules
+    return {
+        "lines": state.lines.limit,
+        "messages_per_second": state.options.message_rate,
+        "rate_per": rules.rate_per,
+        "cancels_count": rules.cancels_count,
+        "clients": MOST_CLIENTS,
+    }
 
 
 def describe(fault: LiveFault) -> dict[str, object]:

@@ -34,7 +34,9 @@ class GatewayOptions(BaseModel):
     at: datetime | None = Field(None, description="market clock at start, with time zone; None: the host's time")
     speed: float = Field(1.0, ge=0, description="market seconds per wall-clock second; 0: stepped")
     lines: int = Field(100, ge=1, description="market data lines, shared by all clients")
-    messages_per_second: float | None = Field(None, gt=0, description="per client; None: lines / 2, as IB has it")
+    messages_per_second: float | None = Field(
+        None, gt=0, description="per client, or by `rules.rate_per` of all; None: lines / 2"
+    )
     rules: Rules = Field(Rules(), description="what is unsettled, or a setting of TWS, about the limits")
     latency_ms: tuple[float, float] = Field((50.0, 200.0), description="ticks of a new subscription arrive in between")
     history_latency_ms: tuple[float, float] = Field(
@@ -58,6 +60,9 @@ class GatewayOptions(BaseModel):
         None, description="time zone in the greeting, as the host names it (China Standard Time); None: New York's"
     )
     scenario: Path | None = Field(None, description="YAML file of faults; docs/reference/gateway-scenarios.md")
+    delivery_log: Path | None = Field(
+        None, description="file to which a JSON line is added for each request that was answered in full"
+    )
     previous_close: float | None = Field(None, gt=0, description="tick 9 of the replayed underlying")
     oi_published_at: time = Field(time(4, 0), description="New York time at which open interest turns over")
     rate: float = Field(0.0, ge=-0.05, le=0.5, description="interest rate of the option model")
@@ -89,5 +94,5 @@ class GatewayOptions(BaseModel):
 
     @property
     def message_rate(self) -> float:
-        """Messages a client may send per wall-clock second."""
+        """Messages that a client may send per wall-clock second, or all clients together by `rules.rate_per`."""
         return self.messages_per_second if self.messages_per_second is not None else self.lines / 2

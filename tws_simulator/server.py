@@ -12,7 +12,8 @@ import structlog
 from tws_simulator.clock import MarketClock
 from tws_simulator.connections import outages
 from tws_simulator.connections.connection import ClientConnection
-from tws_simulator.connections.limits import MarketDataLines
+from tws_simulator.connections.deliveries import DeliveryLog
+from tws_simulator.connections.limits import MarketDataLines, MessageBucket
 from tws_simulator.connections.listener import Listener
 from tws_simulator.connections.state import GatewayState, GatewayStats
 from tws_simulator.connections.timers import Timers
@@ -72,6 +73,7 @@ class SimulatedGateway:
             Random(options.seed),  # noqa: S311 - latencies, nothing secret
             Faults(load_scenario(options.scenario) if options.scenario else Scenario(), options.seed),
             HistoryLimits(HistoryPacing(options.history_pacing)),
+            shared_bucket=MessageBucket(options.message_rate) if options.rules.rate_per == "session" else None,
         )
         self.port = options.port
         self.control_port = options.control_port
@@ -95,13 +97,18 @@ class SimulatedGateway:
         return self._state.market.world
 
     async def start(self) -> Self:
-        """Listen. Raises `GatewayError` when a port cannot be had."""
+        """Listen. Raises `GatewayError` when a port, or the delivery log, cannot be had."""
         options = self.options
         now = self.clock.now()
         self.world.check(now)
         # lists the date's contracts before the first client waits for them: 2.7 s for 500 underlyings
         self.world.series(self.world.underlyings()[0], now)
         state = self._state
+        if options.delivery_log is not None:
+            try:
+                state.deliveries = DeliveryLog(options.delivery_log)
+            except OSError as reason:
+                raise GatewayError(f"delivery log {options.delivery_log}: {reason.strerror or reason}") from reason
         state.listener = Listener(lambda: ClientConnection(state), options.host, options.port)
         self._listeners = [state.listener]
         try:
@@ -147,6 +154,9 @@ class SimulatedGateway:
         for listener in self._listeners:
             await listener.close()
         self._listeners.clear()
+        if self._state.deliveries is not None:
+            self._state.deliveries.close()
+            self._state.deliveries = None
 
     async def __aenter__(self) -> Self:
         return await self.start()

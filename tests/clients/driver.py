@@ -146,6 +146,8 @@ class Quote:
     data_type: int | None = None
     min_tick: float | None = None
     exchange_map: str | None = None
+    call_volume: float | None = None
+    put_volume: float | None = None
 
 
 class Subscription(ABC):

@@ -92,6 +92,18 @@ def test_volatilities_of_a_stock_come_with_generic_ticks_104_and_106(market: Gat
     assert quote.bid < quote.ask
 
 
+@pytest.mark.parametrize(("terms", "volumes"), [(CALL, (150, 0)), (PUT, (0, 90))], ids=["call", "put"])
+def test_an_option_asked_for_with_100_101_and_106_has_its_volume_by_right(
+    recorded: Gateway, connect: Connect, terms: Terms, volumes: tuple[int, int]
+) -> None:
+    client = connect(recorded)
+    subscription = stream(client, terms, "100,101,106")
+    client.wait(lambda: subscription.quote.put_volume is not None)
+    assert (subscription.quote.call_volume, subscription.quote.put_volume) == volumes
+    assert subscription.quote.implied_volatility is None
+    assert client.errors() == []
+
+
 def test_without_generic_tick_101_no_open_interest_comes(recorded: Gateway, connect: Connect) -> None:
     client = connect(recorded)
     subscription = client.subscribe(*qualified(client, CALL))

@@ -26,7 +26,7 @@ from tests.tws_simulator.raw import (
 )
 from tws_simulator import SimulatedGateway
 from tws_simulator.connections.connection import ClientConnection
-from tws_simulator.connections.limits import MessageBudget
+from tws_simulator.connections.limits import MessageBucket, MessageBudget
 
 NOW = frame(CURRENT_TIME, 1)
 # Details of every option on AAPL: an answer of a megabyte.
@@ -57,7 +57,7 @@ def answers(messages: list[list[str]]) -> int:
 
 def test_a_message_budget_holds_one_seconds_worth() -> None:
     watch = Stopwatch()
-    budget = MessageBudget(50, monotonic=watch)
+    budget = MessageBudget(MessageBucket(50, monotonic=watch))
     assert sum(budget.take() for _ in range(60)) == 50
     watch.seconds += 0.5
     assert sum(budget.take() for _ in range(60)) == 25
@@ -67,7 +67,7 @@ def test_a_message_budget_holds_one_seconds_worth() -> None:
 
 def test_a_client_paced_at_45_keeps_within_50_a_second() -> None:
     watch = Stopwatch()
-    budget = MessageBudget(50, monotonic=watch)
+    budget = MessageBudget(MessageBucket(50, monotonic=watch))
     for _ in range(60):
         # ib_insync's own throttle: 45 at once, then a pause
         assert all(budget.take() for _ in range(45))
@@ -77,7 +77,7 @@ def test_a_client_paced_at_45_keeps_within_50_a_second() -> None:
 @given(st.lists(st.floats(0, 0.2), min_size=1, max_size=300), st.sampled_from([10.0, 50.0, 550.0]))
 def test_never_more_than_a_seconds_worth_and_the_rate_is_admitted(gaps: list[float], rate: float) -> None:
     watch = Stopwatch()
-    budget = MessageBudget(rate, monotonic=watch)
+    budget = MessageBudget(MessageBucket(rate, monotonic=watch))
     admitted = []
     for gap in gaps:
         watch.seconds += gap
@@ -92,7 +92,7 @@ def test_never_more_than_a_seconds_worth_and_the_rate_is_admitted(gaps: list[flo
 @given(st.lists(st.floats(0.02, 0.5), min_size=1, max_size=200))
 def test_who_keeps_the_rate_is_never_refused(gaps: list[float]) -> None:
     watch = Stopwatch()
-    budget = MessageBudget(50, monotonic=watch)
+    budget = MessageBudget(MessageBucket(50, monotonic=watch))
     for gap in gaps:
         watch.seconds += gap
         assert budget.take()
@@ -100,7 +100,7 @@ def test_who_keeps_the_rate_is_never_refused(gaps: list[float]) -> None:
 
 def test_what_is_too_much_within_one_second_is_one_violation() -> None:
     watch = Stopwatch()
-    budget = MessageBudget(50, violation_per="second", monotonic=watch)
+    budget = MessageBudget(MessageBucket(50, monotonic=watch), violation_per="second")
     reported = []
     for second in range(3):
         watch.seconds = second * 1.0
@@ -111,7 +111,7 @@ def test_what_is_too_much_within_one_second_is_one_violation() -> None:
 
 
 def test_each_excess_message_is_a_violation() -> None:
-    budget = MessageBudget(50, monotonic=Stopwatch())
+    budget = MessageBudget(MessageBucket(50, monotonic=Stopwatch()))
     excess = [budget.violated() for _ in range(53) if not budget.take()]
     assert excess == [True, True, True]
     assert budget.exhausted
@@ -119,7 +119,7 @@ def test_each_excess_message_is_a_violation() -> None:
 
 def test_the_wait_for_the_next_message_is_what_the_rate_leaves() -> None:
     watch = Stopwatch()
-    budget = MessageBudget(50, monotonic=watch)
+    budget = MessageBudget(MessageBucket(50, monotonic=watch))
     while budget.take():
         pass
     assert budget.wait() == pytest.approx(1 / 50)

@@ -228,9 +228,10 @@ async def test_a_snapshot_without_a_quote_ends_with_its_time(
     ("on_option", "generics", "snapshot", "requested"),
     [
         (False, "104", True, 1),  # generic ticks in a snapshot
-        (True, "104,101", False, 1),  # volatility is on the underlying
-        (True, "106", False, 1),
-        (False, "104", False, 3),  # not in delayed data
+        (True, "104,101", False, 1),  # historical volatility is on the underlying
+        (True, "100,101", False, 3),  # not in delayed data
+        (False, "104", False, 3),
+        (False, "162", False, 1),  # of indexes
         (False, "4711", False, 1),
         (False, "many", False, 1),
     ],
@@ -245,6 +246,70 @@ async def test_generic_ticks_where_there_are_none_are_error_321(
     client.reqMktData(what, generics, snapshot)
     await client.until(lambda: client.codes() == [321])
     assert gateway.lines.in_use == 0
+
+
+# What TWS lists as legal for an option, in the text of error 321 that a user logged.
+LEGAL_FOR_OPTIONS = (
+    "100,101,105,106,165,221,220,225,232,233,236,258,47,292,293,294,295,318,375,411,456,59,460,577,586,587,588,595,614,"
+    "619,623"
+)
+# IB's note on delayed data.
+LEGAL_WHEN_DELAYED = "101,106,165,221,232,236,258"
+
+
+@pytest.mark.parametrize(
+    ("generics", "requested"),
+    [("100,101,106", 1), (LEGAL_FOR_OPTIONS, 1), (LEGAL_FOR_OPTIONS, 2), (LEGAL_WHEN_DELAYED, 3), ("220,47", 4)],
+)
+async def test_an_option_takes_every_generic_tick_that_tws_lists_for_it(
+    start_gateway: StartGateway, connect: ConnectClient, generics: str, requested: int
+) -> None:
+    gateway = await start_gateway()
+    client = await connect(gateway)
+    option = listed(gateway)
+    ticker = await client.quote(contract(option), generics, requested)
+    quote = gateway.world.option_quote(option, gateway.clock.now())
+    assert (ticker.bid, ticker.ask) == (quote.bid, quote.ask)
+    assert client.codes() == []
+    # volatilities of the underlying and an average of its options' volume: IB has no such number of a single option
+    assert not any(known(one) for one in (ticker.impliedVolatility, ticker.histVolatility, ticker.avOptionVolume))
+
+
+@pytest.mark.parametrize("right", ["C", "P"])
+async def test_generic_tick_100_is_the_volume_of_an_option_by_its_right(
+    start_gateway: StartGateway, connect: ConnectClient, right: str
+) -> None:
+    gateway = await start_gateway()
+    client = await connect(gateway)
+    option = next(
+        one
+        for series in gateway.world.series(gateway.world.underlyings()[0], OPEN_MARKET)
+        for one in series.options()
+        if one.right == right and gateway.world.option_quote(one, OPEN_MARKET).volume
+    )
+    ticker = client.reqMktData(contract(option), "100,101,106")
+    await client.until(lambda: known(ticker.callVolume) and known(ticker.putVolume) and known(ticker.callOpenInterest))
+    for hour in (15, 20):
+        gateway.clock.set(OPEN_MARKET.replace(hour=hour))
+        volume = gateway.world.option_quote(option, gateway.clock.now()).volume
+        assert volume
+        expected = (volume, 0) if right == "C" else (0, volume)
+        await client.until(lambda expected=expected: (ticker.callVolume, ticker.putVolume) == expected)
+        assert ticker.volume == volume
+
+
+async def test_a_refused_list_of_generic_ticks_is_named_with_what_is_legal(
+    start_gateway: StartGateway, connect: ConnectClient
+) -> None:
+    gateway = await start_gateway()
+    client = await connect(gateway)
+    client.reqMktData(contract(listed(gateway)), "101,104")
+    await client.until(lambda: client.codes() == [321])
+    assert "Incorrect generic tick list of 101,104.  Legal ones for (OPT) are: 100,101,105,106," in client.errors[-1][2]
+    client.reqMarketDataType(3)
+    client.reqMktData(STOCK, "104")
+    await client.until(lambda: client.codes() == [321, 321])
+    assert client.errors[-1][2].endswith("Legal ones for (STK) are: 101,106,165,221/220,232,236,258/47")
 
 
 async def test_an_unknown_contract_is_error_200_and_takes_no_line(

@@ -12,7 +12,8 @@ from typing import cast
 import structlog
 
 from tws_simulator.connections import outages
-from tws_simulator.connections.limits import MOST_CLIENTS, MessageBudget
+from tws_simulator.connections.deliveries import Answer
+from tws_simulator.connections.limits import MOST_CLIENTS, MessageBucket, MessageBudget
 from tws_simulator.connections.state import GatewayState
 from tws_simulator.connections.subscriptions import Delivery, Subscription
 from tws_simulator.history.queries import HistoryQueries
@@ -34,6 +35,8 @@ _MOST_WAITING = 1 << 18
 _MOST_GATHERED = 1 << 18
 # Wall-clock seconds for a peer that does not read to take what was sent before its connection was closed.
 _CLOSING_SECONDS = 1.0
+# Until it is looked again whether a client that reads slowly has taken its answers.
+_NOTE_AGAIN_SECONDS = 0.01
 _log = structlog.get_logger(__name__)
 
 
@@ -59,10 +62,12 @@ class ClientConnection(asyncio.Protocol):
             (state.options.latency_ms[0] / 1000, state.options.latency_ms[1] / 1000),
             state.options.snapshot_seconds,
             state.random,
+            self._answered if state.deliveries is not None else None,
         )
         self.history = HistoryQueries(state.history)
         self._rules = state.options.rules
-        self._budget = MessageBudget(state.options.message_rate, violation_per=self._rules.violation_per)
+        bucket = state.shared_bucket or MessageBucket(state.options.message_rate)
+        self._budget = MessageBudget(bucket, violation_per=self._rules.violation_per)
         self._paced = self._rules.over_rate == "pace"
         self._frames = FrameReader()
         self._negotiated = False
@@ -73,6 +78,8 @@ class ClientConnection(asyncio.Protocol):
         self._greeting_due: asyncio.TimerHandle | None = None
         self._out: list[bytes] = []
         self._out_bytes = 0
+        self._answers: list[Answer] = []
+        self._notes_later = False
         self._congested = False
         self._stale = False
         self.frozen = False
@@ -229,6 +236,32 @@ class ClientConnection(asyncio.Protocol):
             self._out.clear()
             self._out_bytes = 0
             self._transport.write(data)
+        if self._answers:
+            self._note_answers()
+
+    def _answered(self, answer: Answer) -> None:
+        """A request has its answer among what is queued, or in the socket: it is noted once it has left."""
+        if self._transport is not None and not self.frozen:
+            self._answers.append(answer)
+            if not self._out:
+                self._note_answers()
+
+    def _note_answers(self) -> None:
+        """Note the answers whose bytes the operating system has taken; look again while some wait for the client."""
+        log, transport = self.state.deliveries, self._transport
+        if log is None or transport is None or not self._answers:
+            return
+        if transport.get_write_buffer_size():
+            if not self._notes_later:
+                self._notes_later = True
+                self.state.timers.call_later(_NOTE_AGAIN_SECONDS, self._note_later)
+            return
+        answers, self._answers = self._answers, []
+        log.note(self.client_id, self.state.market.clock.now(), answers)
+
+    def _note_later(self) -> None:
+        self._notes_later = False
+        self._note_answers()
 
     def _serve(self) -> None:
         """Serve the requests that wait, as far as the client reads its answers and its rate allows."""

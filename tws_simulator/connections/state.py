@@ -6,7 +6,8 @@ from datetime import datetime
 from random import Random
 from typing import Protocol
 
-from tws_simulator.connections.limits import MarketDataLines
+from tws_simulator.connections.deliveries import DeliveryLog
+from tws_simulator.connections.limits import MarketDataLines, MessageBucket
 from tws_simulator.connections.listener import Listener
 from tws_simulator.connections.subscriptions import Delivery, Subscription
 from tws_simulator.connections.timers import Timers
@@ -47,7 +48,10 @@ class GatewayState:
     control_connections: set["Closable"] = field(default_factory=set)
     # the clock was set, or the faults are others: subscribers see another market
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    # where the rate is the session's; None: each connection has its own
+    shared_bucket: MessageBucket | None = None
     # set when the gateway starts
+    deliveries: DeliveryLog | None = None
     listener: Listener = field(init=False)
     control_port: int | None = None
 

@@ -6,30 +6,30 @@ from datetime import datetime
 from functools import partial
 from random import Random
 
+from tws_simulator.connections.deliveries import Answer
+from tws_simulator.connections.generics import (
+    HISTORICAL_VOLATILITY,
+    IMPLIED_VOLATILITY,
+    OPEN_INTEREST,
+    OPTION_VOLUME,
+)
 from tws_simulator.connections.timers import Timers
 from tws_simulator.faults import Faults
 from tws_simulator.faults.treatment import NOT_COMPUTED, UNTREATED
-from tws_simulator.market import DELAYED, DELAYED_FROZEN, Market, View
+from tws_simulator.market import Market, View
 from tws_simulator.protocol import messages
 from tws_simulator.protocol.wire import frame
 from tws_simulator.worlds.exchanges import OPTION_MAP, STOCK_MAP
 from tws_simulator.worlds.instruments import Instrument, Option
 from tws_simulator.worlds.world import NO_QUOTE, Model, Quote
 
-# Generic ticks that IB accepts: by kind of instrument, and in delayed data whatever the instrument (IB's generic-tick
-# page and its note on delayed data). 104 and 106, historical and implied volatility, are "currently for stocks".
-UNDERLYING_GENERICS = frozenset(
-    {100, 101, 104, 105, 106, 162, 165, 221, 225, 232, 233, 236, 258, 292, 293, 294, 295, 318, 375, 411, 456, 460, 595}
-)
-OPTION_GENERICS = frozenset({100, 101, 105, 165, 221, 225, 232, 233, 236, 258, 293, 294, 295, 318, 375, 411})
-DELAYED_GENERICS = frozenset({101, 106, 165, 221, 232, 236, 258})
-OPEN_INTEREST, HISTORICAL_VOLATILITY, IMPLIED_VOLATILITY = 101, 104, 106
-
-_CALL_OPEN_INTEREST, _PUT_OPEN_INTEREST = 27, 28
+_OPEN_INTEREST_TICKS, _VOLUME_TICKS = (27, 28), (29, 30)
 _HISTORICAL_VOLATILITY_TICK, _IMPLIED_VOLATILITY_TICK = 23, 24
 _SNAPSHOT_PERMISSIONS = 3
 # An attribute of bid and ask: the quote can be executed against automatically.
 _AUTO_EXECUTE = 1
+# What has been sent of a subscription, as bits.
+_BID, _ASK, _MODEL = 1, 2, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,10 @@ DELAYED_TICKS = TickIds(66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 83)
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What subscriptions of one connection share: market, faults, timers, the way out, and the latency of ticks."""
+    """What subscriptions of one connection share: market, faults, timers, the way out, and the latency of ticks.
+
+    ``answered`` is told of each subscription once, when all that answers it has been written; None: nobody asks.
+    """
 
     market: Market
     faults: Faults
@@ -65,6 +68,7 @@ class Delivery:
     latency: tuple[float, float]
     snapshot_seconds: float
     random: Random = field(repr=False)
+    answered: Callable[[Answer], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +82,6 @@ class MarketDataRequest:
     snapshot: bool = False
 
 
-def parse_generics(text: str) -> frozenset[int]:
-    """The generic ticks of a request. Raises ValueError."""
-    return frozenset(int(part) for part in text.replace(" ", "").split(",") if part)
-
-
-def refused_generics(instrument: Instrument, generics: frozenset[int], requested_type: int) -> list[int]:
-    """Those of `generics` that this instrument, or delayed data, does not have."""
-    legal = OPTION_GENERICS if isinstance(instrument, Option) else UNDERLYING_GENERICS
-    if requested_type in (DELAYED, DELAYED_FROZEN):
-        legal &= DELAYED_GENERICS
-    return sorted(generics - legal)
-
-
 class Subscription:
     """One market data request from its first tick to its cancel.
 
@@ -101,8 +92,9 @@ class Subscription:
     """
 
     __slots__ = (
-        "_close", "_delivery", "_generics", "_instrument", "_open_interest", "_parts_left", "_round", "_sent",
-        "_treatment", "_view", "cancelled", "complete", "on_end", "req_id", "requested_type", "snapshot",
+        "_answered", "_close", "_delivery", "_generics", "_instrument", "_open_interest", "_parts_left", "_round",
+        "_sent", "_told", "_treatment", "_view", "_volume", "cancelled", "complete", "on_end", "req_id",
+        "requested_type", "snapshot",
     )  # fmt: skip
 
     def __init__(
@@ -127,7 +119,10 @@ class Subscription:
         self._sent: Quote = NO_QUOTE
         self._view: View | None = None
         self._close: float | None = None
-        self._open_interest: int | None = None
+        self._open_interest: float | None = None
+        self._volume: float | None = None
+        self._told = 0
+        self._answered = False
 
     def start(self) -> None:
         """Have the first ticks delivered, and a snapshot ended in the end."""
@@ -247,6 +242,8 @@ class Subscription:
     def _model_tick(self, out: list[str], model: Model | None) -> None:
         if model is not None and "model" not in self._treatment.withheld:
             out.append(messages.tick_option_computation(self.req_id, self._ticks.model, model))
+            if model is self._sent.model:
+                self._told |= _MODEL
 
     def _has_everything(self) -> bool:
         quote, treatment = self._sent, self._treatment
@@ -263,10 +260,12 @@ class Subscription:
 
     def _bid_ticks(self, out: list[str], ticks: TickIds, new: Quote, old: Quote | None) -> None:
         if "bid" not in self._treatment.withheld:
+            self._told |= _BID
             self._side(out, (ticks.bid, ticks.bid_size), (new.bid, new.bid_size), old and (old.bid, old.bid_size))
 
     def _quote_ticks(self, out: list[str], ticks: TickIds, new: Quote, old: Quote | None) -> None:
         if "ask" not in self._treatment.withheld:
+            self._told |= _ASK
             self._side(out, (ticks.ask, ticks.ask_size), (new.ask, new.ask_size), old and (old.ask, old.ask_size))
         if "trades" in self._treatment.withheld:
             return
@@ -310,17 +309,14 @@ class Subscription:
             out.append(messages.tick_price(self.req_id, self._ticks.close, close, 0))
 
     def _generic_ticks(self, out: list[str], now: datetime, *, volatility: bool) -> None:
-        """Open interest of an option comes on the tick of its right; the other tick then is 0, as IB sends it."""
+        """Open interest and volume of an option come on the tick of its right; the other tick then is 0, as from IB."""
         world, instrument = self._delivery.market.world, self._instrument
         if isinstance(instrument, Option):
-            if OPEN_INTEREST not in self._generics:
-                return
-            value = world.open_interest(instrument, now)
-            if value is not None and value != self._open_interest:
-                self._open_interest = value
-                call, put = (value, 0) if instrument.right == "C" else (0, value)
-                out.append(messages.tick_size(self.req_id, _CALL_OPEN_INTEREST, call))
-                out.append(messages.tick_size(self.req_id, _PUT_OPEN_INTEREST, put))
+            if OPEN_INTEREST in self._generics:
+                value = world.open_interest(instrument, now)
+                self._open_interest = self._by_right(out, instrument, _OPEN_INTEREST_TICKS, value, self._open_interest)
+            if OPTION_VOLUME in self._generics and "trades" not in self._treatment.withheld:
+                self._volume = self._by_right(out, instrument, _VOLUME_TICKS, self._sent.volume, self._volume)
             return
         seen = self._view
         if not volatility or seen is None or not self._generics & {HISTORICAL_VOLATILITY, IMPLIED_VOLATILITY}:
@@ -331,7 +327,29 @@ class Subscription:
         if known is not None and IMPLIED_VOLATILITY in self._generics:
             out.append(messages.tick_generic(self.req_id, _IMPLIED_VOLATILITY_TICK, known.implied))
 
+    def _by_right(
+        self, out: list[str], option: Option, ticks: tuple[int, int], value: float | None, sent: float | None
+    ) -> float | None:
+        """Send a number on the ticks of calls and puts where it is another than was sent; the number that now is."""
+        if value is None or value == sent:
+            return sent
+        for tick, right in zip(ticks, ("C", "P"), strict=True):
+            out.append(messages.tick_size(self.req_id, tick, value if option.right == right else 0))
+        return value
+
     def _write(self, out: Iterable[str]) -> None:
         data = b"".join([frame(text) for text in out])
         if data:
             self._delivery.write(data)
+            if self._delivery.answered is not None and not self._answered:
+                self._tell_answer(self._delivery.answered)
+
+    def _tell_answer(self, tell: Callable[[Answer], None]) -> None:
+        """Tell once that both sides, and the model where the world has one, have been written."""
+        quote, model = self._sent, self._sent.model
+        wanted = _BID | _ASK if model is None else _BID | _ASK | _MODEL
+        if self._instrument.is_index or self._told & wanted != wanted:
+            return
+        self._answered = True
+        greeks = model is not None and (model.iv or -1) > 0 and (-2 if model.delta is None else model.delta) >= -1
+        tell(Answer(self.req_id, self._instrument.conid, quote.bid, quote.ask, greeks))

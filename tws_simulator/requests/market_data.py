@@ -1,7 +1,8 @@
 """Requests for market data: type, subscribe, cancel."""
 
+from tws_simulator.connections.generics import incorrect_text, legal_generics, parse_generics
 from tws_simulator.connections.state import Client
-from tws_simulator.connections.subscriptions import MarketDataRequest, Subscription, parse_generics, refused_generics
+from tws_simulator.connections.subscriptions import MarketDataRequest, Subscription
 from tws_simulator.market import DELAYED, DELAYED_FROZEN, FROZEN, LIVE, MARKET_DATA_TYPES
 from tws_simulator.protocol import codes
 from tws_simulator.requests.replies import invalid, refused, unique
@@ -24,18 +25,18 @@ def market_data(client: Client, fields: list[str]) -> None:
     instrument = unique(client, req_id, query)
     if instrument is None:
         return
+    requested_type = _served_type(client, instrument)
+    legal = legal_generics(instrument, requested_type)
     try:
         generics = parse_generics(generic_text)
     except ValueError:
-        invalid(client, req_id, f"Incorrect generic tick list of {generic_text}")
-        return
+        generics = None
     if snapshot and generics:
         invalid(client, req_id, "Snapshot market data subscription is not applicable to generic ticks")
         return
-    requested_type = _served_type(client, instrument)
-    if unknown := refused_generics(instrument, generics, requested_type):
-        kind = query.sec_type or ("STK" if isinstance(instrument, Underlying) else "OPT")
-        invalid(client, req_id, f"Incorrect generic tick list of {','.join(map(str, unknown))} for ({kind})")
+    if generics is None or generics - legal:
+        kind = query.sec_type or (instrument.sec_type if isinstance(instrument, Underlying) else "OPT")
+        invalid(client, req_id, incorrect_text(generic_text, legal, kind))
         return
     if req_id in client.subscriptions:
         client.error(req_id, codes.DUPLICATE_TICKER, codes.DUPLICATE_TICKER_TEXT)

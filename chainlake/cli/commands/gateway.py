@@ -48,6 +48,9 @@ def gateway(
     seed: Annotated[int, typer.Option(help="Seed of the synthetic world.")] = 7,
     control_port: Annotated[int | None, typer.Option(help="Port that steps the market clock; 0: a free one.")] = None,
     scenario: Annotated[Path | None, typer.Option(help="YAML file of faults to inject.")] = None,
+    delivery_log: Annotated[
+        Path | None, typer.Option(help="File to add a JSON line to for each request that was answered in full.")
+    ] = None,
     previous_close: Annotated[float | None, typer.Option(help="Tick 9 of a replayed underlying.")] = None,
     corporate_actions: Annotated[
         Path | None, typer.Option(help="CSV of splits, special dividends and symbol changes of the synthetic world.")
@@ -59,6 +62,10 @@ def gateway(
     violation_per: Annotated[
         str, typer.Option(help="A violation of the rate is a second or a message.", rich_help_panel=UNSETTLED)
     ] = "message",
+    rate_per: Annotated[
+        str,
+        typer.Option(help="Each client connection has the rate, or the session shares it.", rich_help_panel=UNSETTLED),
+    ] = "connection",
     excess: Annotated[
         str, typer.Option(help="A message above the rate: drop or serve.", rich_help_panel=UNSETTLED)
     ] = "drop",
@@ -120,6 +127,7 @@ def gateway(
                 rules={
                     "over_rate": over_rate,
                     "violation_per": violation_per,
+                    "rate_per": rate_per,
                     "excess": excess,
                     "cancels_count": not cancels_free,
                     "snapshots_hold_lines": not snapshots_free,
@@ -130,6 +138,7 @@ def gateway(
                 latency_ms=latency_range(latency),
                 delayed_requests=delayed_requests,
                 scenario=here_or_shipped(scenario) if scenario else None,
+                delivery_log=delivery_log,
                 previous_close=previous_close,
             )
         except ValidationError as error:

@@ -63,6 +63,8 @@ class TickerSubscription(Subscription):
             data_type=one.marketDataType,
             min_tick=_arrived(getattr(one, "minTick", float("nan"))),
             exchange_map=one.bboExchange or None,
+            call_volume=_arrived(one.callVolume),
+            put_volume=_arrived(one.putVolume),
         )
 
 

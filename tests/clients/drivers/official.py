@@ -47,6 +47,7 @@ _UNREADABLE = {errors.UNKNOWN_ID.code(), errors.BAD_LENGTH.code(), errors.BAD_ME
 _PRICES = {1: "bid", 2: "ask", 4: "last", 6: "high", 7: "low", 9: "close", 14: "open"}
 _PRICES |= {66: "bid", 67: "ask", 68: "last", 72: "high", 73: "low", 75: "close", 76: "open"}
 _SIZES = {0: "bid_size", 3: "ask_size", 5: "last_size", 8: "volume", 27: "call_open_interest", 28: "put_open_interest"}
+_SIZES |= {29: "call_volume", 30: "put_volume"}
 _SIZES |= {69: "bid_size", 70: "ask_size", 71: "last_size", 74: "volume"}
 _GENERICS = {23: "historical_volatility", 24: "implied_volatility"}
 _MODELS, _CALCULATED = {13, 83}, 53
