@@ -209,6 +209,7 @@ class ReferenceSettings(Section):
     """Reference data."""
 
     corporate_actions: Path = Field(default_factory=lambda: _shipped("corporate_actions.csv"))
+    rates: Path = Field(default_factory=lambda: _shipped("rates.csv"))
 
 
 class ScheduleSettings(Section):

@@ -23,7 +23,7 @@ from lake.resources import CONFIG, DBT_PROJECT, SHIPPED
 from lake.store import Lake
 
 DEMO_LAKE = "data/demo"
-TEMPLATES = ("chainlake.toml", "universe.csv", "corporate_actions.csv")
+TEMPLATES = ("chainlake.toml", "universe.csv", "corporate_actions.csv", "rates.csv")
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +38,7 @@ def init(
         bool, typer.Option("--dbt", help="Also a copy of the dbt project and its profiles.yml, for dbt from the shell.")
     ] = False,
 ) -> None:
-    """Write the commented settings, the universe and the corporate actions into config/, to be edited."""
+    """Write the commented settings, the universe, the corporate actions and the rates into config/, to be edited."""
     (folder / "config").mkdir(parents=True, exist_ok=True)
     for name in TEMPLATES:
         _copy(CONFIG / name, folder / "config" / name)

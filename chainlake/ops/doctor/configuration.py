@@ -1,4 +1,4 @@
-"""Checks of what a person has configured: settings, universe, corporate actions, calendar, capacity."""
+"""Checks of what a person has configured: settings, universe, corporate actions, rates, calendar, capacity."""
 
 import os
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from ingest.capacity.probe_result import stored
 from ingest.capture.modes import UNMEASURED, mode_of
 from ingest.corporate_actions import read_corporate_actions
 from ingest.errors import UsageError
+from ingest.rates import read_rates
 from ingest.settings import Settings
 from ingest.universe import read_universe
 from lake.duck import delta_scan
@@ -42,6 +43,7 @@ def configuration_checks(settings: Settings, config: Path | None, now: datetime)
         *guarded("settings", lambda: _settings(settings, config)),
         *guarded("universe", lambda: _universe(settings)),
         *guarded("corporate actions", lambda: _actions(settings)),
+        *guarded("rates", lambda: _rates(settings, now.astimezone(NEW_YORK).date())),
         *calendar_checks(now),
     ]
 
@@ -93,6 +95,20 @@ def _actions(settings: Settings) -> Iterator[Check]:
         yield fail("corporate actions", one_line(error), "correct that line: no day can be built with it")
         return
     yield ok("corporate actions", f"{len(actions)} in {file}")
+
+
+def _rates(settings: Settings, today: date) -> Iterator[Check]:
+    file = settings.reference.rates
+    try:
+        curves = read_rates(file)
+    except UsageError as error:
+        yield fail("rates", one_line(error), "correct that line, or set reference.rates")
+        return
+    known = f"of {len(curves)} dates, the last {curves[-1].day}, in {file}"
+    if curves[-1].stale(today):
+        yield warn("rates", known, "add lines of the last weeks: forwards and volatilities of today use that date's")
+    else:
+        yield ok("rates", known)
 
 
 def symbol_checks(settings: Settings, lake: Lake | None) -> list[Check]:

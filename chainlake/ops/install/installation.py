@@ -126,6 +126,7 @@ def path_variables(settings: Settings, work: Path) -> dict[str, str]:
         "CHAINLAKE_STATE__DIR": str(within(work, settings.state.dir)),
         "CHAINLAKE_UNIVERSE__FILE": str(_reference(work, settings.universe.file)),
         "CHAINLAKE_REFERENCE__CORPORATE_ACTIONS": str(_reference(work, settings.reference.corporate_actions)),
+        "CHAINLAKE_REFERENCE__RATES": str(_reference(work, settings.reference.rates)),
     }
     lake = local_lake(settings, work)
     return found | ({"CHAINLAKE_LAKE__ROOT": str(lake)} if lake else {})

@@ -53,7 +53,7 @@ def test_init_writes_a_configuration_that_works_and_keeps_what_is_there(chainlak
     mine = tmp_path / "config" / "universe.csv"
     mine.write_text("symbol,conid,sec_type,exchange,weight,group,views\nMSFT,,,,,,\n")
     again = chainlake("init", str(tmp_path))
-    assert again.stdout.count("kept") == 3
+    assert again.stdout.count("kept") == 4
     assert "MSFT" in mine.read_text()
     dry = chainlake(
         "discover", "--config", str(tmp_path / "config" / "chainlake.toml"), "--date", "2026-11-19", "--dry-run"

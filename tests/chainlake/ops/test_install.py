@@ -307,6 +307,7 @@ def test_an_installation_beside_the_checkout_has_absolute_paths(tmp_path: Path) 
         "CHAINLAKE_STATE__DIR": str(tmp_path / "state"),
         "CHAINLAKE_UNIVERSE__FILE": str(tmp_path / "config" / "universe.csv"),
         "CHAINLAKE_REFERENCE__CORPORATE_ACTIONS": str(PROJECT / "config" / "corporate_actions.csv"),
+        "CHAINLAKE_REFERENCE__RATES": str(PROJECT / "config" / "rates.csv"),
     }
     config.write_text('[lake]\nroot = "s3://bucket/lake"\n')
     assert "CHAINLAKE_LAKE__ROOT" not in path_variables(load(config), tmp_path)
