@@ -140,7 +140,8 @@ typecheck: $(STAMP) ## Check types only
 bench: $(STAMP) ## Measure the figures the documents state
 	for script in benchmarks/*.py; do $(PY) $$script || exit 1; done
 
-pictures: $(STAMP) ## Take the pictures of docs/images: Prefect's pages of a rehearsed day, in Chromium
+pictures: $(STAMP) ## Make the pictures of docs/images: a smile of a real day, Prefect's pages of a rehearsed one, in Chromium
+	$(PY) docs/smile_picture.py
 	$(PY) docs/pictures.py
 
 rehearsal-week: $(STAMP) ## A simulated week by the real Prefect, an hour; writes docs/rehearsal-week.md
