@@ -135,9 +135,9 @@ def imply_forwards(smiles: Smiles, pairs: Pairs, premium: Premium | None = None)
     count = smiles.years.size
     parity, kept = _usable(pairs, count)
     curve = np.exp(-smiles.rate * smiles.years)
-    start = _start(parity, curve)
+    start = _start(_floored(parity), curve)
     near = _near(parity, start, smiles.american)
-    parity, kept = parity.take(near), kept[near]
+    parity, kept = _floored(parity.take(near)), kept[near]
     line = _european(parity, smiles, curve, start)
     adjusted = parity
     if premium is not None and smiles.american.any():
@@ -150,9 +150,13 @@ def _usable(pairs: Pairs, count: int) -> tuple[_Parity, Ints]:
     half = 0.5 * (pairs.call_ask - pairs.call_bid + pairs.put_ask - pairs.put_bid)
     difference = 0.5 * (pairs.call_bid + pairs.call_ask - pairs.put_bid - pairs.put_ask)
     rows = np.flatnonzero(np.isfinite(difference) & (half >= 0) & (pairs.strike > 0))
-    smile, strike = pairs.smile[rows], pairs.strike[rows]
-    floor = np.maximum(LEAST_HALF_SPREAD * medians(half[rows], smile, count)[smile], 1e-6 * strike)
-    return _Parity(smile, strike, difference[rows], np.maximum(half[rows], floor), count), rows
+    return _Parity(pairs.smile[rows], pairs.strike[rows], difference[rows], half[rows], count), rows
+
+
+def _floored(parity: _Parity) -> _Parity:
+    """No half-spread far below the usual one of its smile."""
+    usual = medians(parity.half, parity.smile, parity.count)[parity.smile]
+    return replace(parity, half=np.maximum.reduce([parity.half, LEAST_HALF_SPREAD * usual, 1e-6 * parity.strike]))
 
 
 def _start(parity: _Parity, discount: Floats) -> Floats:
