@@ -80,13 +80,18 @@ class _Brackets:
         part = self.part.reshape(-1, *([1] * (values.ndim - 1)))
         return np.asarray((1.0 - part) * values[self.before] + part * values[self.after])
 
+    def mix_variance(self, surfaces: Surfaces, values: Floats) -> Floats:
+        """Total variance likewise. One expiry alone keeps its volatility over the hours to the maturity."""
+        stretch = np.where(self.before == self.after, self.years / surfaces.years[self.before], 1.0)
+        return self.mix(values) * stretch.reshape(-1, *([1] * (values.ndim - 1)))
+
 
 @np.errstate(all="ignore")
 def surface_grid(surfaces: Surfaces, forward: Floats) -> GridPoints:
     """Every point that the quotes support. `forward` of each smile, dollars per share."""
     brackets = _brackets(surfaces)
     lattice = surfaces.lattice
-    variance, t = brackets.mix(lattice.variance), brackets.years[:, None]
+    variance, t = brackets.mix_variance(surfaces, lattice.variance), brackets.years[:, None]
     iv = np.sqrt(variance / t)
     covered = lattice.covered[brackets.before] & lattice.covered[brackets.after]
     error = np.hypot(_quoted_error(surfaces, brackets, iv), _gap(surfaces, brackets, lattice.variance, iv))
@@ -111,9 +116,10 @@ def constant_maturities(surfaces: Surfaces, strip_variance: Floats) -> ConstantM
     brackets = _brackets(surfaces)
     t = brackets.years
     level = surfaces.atm_iv**2 * surfaces.years
-    atm = np.sqrt(brackets.mix(level) / t)
+    atm = np.sqrt(brackets.mix_variance(surfaces, level) / t)
     lattice = surfaces.lattice
-    iv = np.sqrt(brackets.mix(np.where(lattice.covered, lattice.variance, np.nan)) / t[:, None])
+    covered = np.where(lattice.covered, lattice.variance, np.nan)
+    iv = np.sqrt(brackets.mix_variance(surfaces, covered) / t[:, None])
     call, put = iv[:, QUARTER], iv[:, -1 - QUARTER]
     share = _shares(surfaces, brackets, surfaces.atm_iv, atm)
     quoted = np.hypot(share[0] * surfaces.atm_error[brackets.before], share[1] * surfaces.atm_error[brackets.after])
@@ -124,7 +130,7 @@ def constant_maturities(surfaces: Surfaces, strip_variance: Floats) -> ConstantM
         atm,
         call - put,
         0.5 * (call + put) - atm,
-        np.sqrt(brackets.mix(strip_variance * surfaces.years) / t),
+        np.sqrt(brackets.mix_variance(surfaces, strip_variance * surfaces.years) / t),
         np.nan_to_num(_confidence(surfaces, brackets, error[:, None])[:, 0]),
     )
 

@@ -85,8 +85,20 @@ def test_nothing_is_extrapolated_in_time() -> None:
 
 
 def test_a_maturity_on_an_expiry_needs_no_other() -> None:
-    grid = surface_grid(flat(np.array([30]), 0.2), np.array([50.0]))
-    assert set(grid.days.tolist()) == {30}
+    for days in (29.6, 30.0, 30.4):
+        found = flat(np.array([days]), 0.2)
+        grid = surface_grid(found, np.array([50.0]))
+        assert set(grid.days.tolist()) == {30}
+        np.testing.assert_allclose(grid.iv, 0.2, atol=1e-4)
+        np.testing.assert_allclose(constant_maturities(found, np.array([0.05])).variance_swap, np.sqrt(0.05))
+    assert surface_grid(flat(np.array([29.4]), 0.2), np.array([50.0])).iv.size == 0
+
+
+def test_of_two_expiries_on_one_day_one_is_read() -> None:
+    """Such as the morning's and the afternoon's series of an index."""
+    grid = surface_grid(flat(np.array([29.7, 30.0, 95.0]), 0.2), np.full(3, 50.0))
+    assert sorted(set(grid.days.tolist())) == [30, 60, 91]
+    np.testing.assert_allclose(grid.iv, 0.2, atol=1e-4)
 
 
 def test_deltas_that_no_quote_reaches_are_left_out() -> None:
