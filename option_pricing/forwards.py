@@ -4,8 +4,8 @@ A *smile* is the options of one underlying, trading class and expiry at one inst
 pin its forward F by parity, C - P = D (F - K), to within the half-spreads of the two quotes. This module takes the
 pairs of all smiles and finds each smile's forward so that one bad quote moves nothing:
 
-- A pair counts by the square of its half-spread. It starts from a weighted median and goes on with Tukey's biweight
-  (Beaton and Tukey, 1974), by which a pair that is far from the others, measured in half-spreads, counts for nothing.
+- A pair counts by the inverse square of its half-spread. The start is a weighted median, and Tukey's biweight goes on
+  from there (Beaton and Tukey, 1974): by it a pair that is far from the others, measured in half-spreads, counts for nothing.
 - A European smile's discount D is the slope of the parity line, which boxes trade. Where the quotes say it well enough
   it takes the place of the rate curve's.
 - An American put is worth more than parity says, by its right of early exercise, and so is a call before a dividend.
@@ -131,7 +131,7 @@ class _Line:
 
 @np.errstate(all="ignore")
 def imply_forwards(smiles: Smiles, pairs: Pairs, premium: Premium | None = None) -> Forwards:
-    """The forward of every smile; `premium` values early exercise, and is needed when a smile is American."""
+    """The forward of every smile. `premium` values early exercise: without it American pairs are taken for European."""
     count = smiles.years.size
     parity, kept = _usable(pairs, count)
     curve = np.exp(-smiles.rate * smiles.years)
@@ -222,9 +222,7 @@ def _fit(parity: _Parity, discount: Floats, start: Floats, free: Bools) -> _Line
 
 def _biweight(error: Floats) -> Floats:
     """Tukey's weight of an error in units of its scale: one at none, zero from `BIWEIGHT` on."""
-    return np.asarray(
-        np.clip(1.0 - np.minimum(np.abs(np.nan_to_num(error, nan=9e9)) / BIWEIGHT, 1.0) ** 2, 0, None) ** 2
-    )
+    return np.where(np.abs(error) < BIWEIGHT, (1.0 - (error / BIWEIGHT) ** 2) ** 2, 0.0)
 
 
 def _least(values: Floats, group: Ints, count: int) -> Floats:

@@ -39,7 +39,7 @@ class Fit:
     """Fitted smiles, a row each, and what is known of them.
 
     ``weight`` of each quote, from 0 (thrown out) to 1; ``k_low`` to ``k_high``, where the smile was looked at for
-    arbitrage; ``least_density``, the worst of Durrleman's g there; ``repaired``: led back towards SSVI.
+    arbitrage; ``least_density``, the worst of Durrleman's g there; ``repaired``: fitted again, as it was negative at first.
     """
 
     svi: Svi
@@ -131,7 +131,7 @@ def _shaped(k: Floats, observed: Floats, weight: Floats, m: float, sigma: float)
 
 
 def _reach(points: Points, weight: Floats, scale: Floats) -> tuple[Floats, Floats]:
-    """Log-moneyness from and to which a smile is looked at: what its quotes span, and half as much on each side."""
+    """Log-moneyness from and to which a smile is looked at: what its quotes span, and a quarter more on each side."""
     counted = weight > 0
     low = np.where(counted, points.k, np.inf).min(axis=1)
     high = np.where(counted, points.k, -np.inf).max(axis=1)
