@@ -5,7 +5,8 @@ pin its forward F by parity, C - P = D (F - K), to within the half-spreads of th
 pairs of all smiles and finds each smile's forward so that one bad quote moves nothing:
 
 - A pair counts by the inverse square of its half-spread. The start is a weighted median, and Tukey's biweight goes on
-  from there (Beaton and Tukey, 1974): by it a pair that is far from the others, measured in half-spreads, counts for nothing.
+  from there (Beaton and Tukey, 1974): by it a pair that is far from the others, measured in half-spreads, counts for
+  nothing.
 - A European smile's discount D is the slope of the parity line, which boxes trade. Where the quotes say it well enough
   it takes the place of the rate curve's.
 - An American put is worth more than parity says, by its right of early exercise, and so is a call before a dividend.

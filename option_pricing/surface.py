@@ -126,9 +126,14 @@ class _Chunk:
 
 
 @np.errstate(all="ignore")
-def fit_surfaces(years: Floats, surface: Ints, quotes: Volatilities) -> Surfaces:
-    """The smile of every expiry: `years` to it and the number of its surface, one row a smile."""
+def fit_surfaces(years: Floats, surface: Ints, quotes: Volatilities, forward_error: Floats | None = None) -> Surfaces:
+    """The smile of every expiry: `years` to it and the number of its surface, one row a smile.
+
+    `forward_error`, the standard error of its forward as a part of it, adds to the errors; without it they take the
+    forward for known.
+    """
     found = _empty(years, surface)
+    unsure = np.zeros(years.size) if forward_error is None else forward_error
     quotes = _counting(years, quotes)
     number = sizes(quotes.smile, years.size)
     starts = np.concatenate(([0], np.cumsum(number)[:-1]))
@@ -139,7 +144,7 @@ def fit_surfaces(years: Floats, surface: Ints, quotes: Volatilities) -> Surfaces
         place = np.arange(number[rows].max())
         there = place < number[rows][:, None]
         at = np.where(there, starts[rows][:, None] + place, starts[rows][:, None])
-        _write(found, _chunk(rows, years[rows], quotes, at, there))
+        _write(found, _chunk(rows, years[rows], quotes, at, there), unsure[rows])
     return _with_calendar(found, order)
 
 
@@ -185,8 +190,8 @@ def _empty(years: Floats, surface: Ints) -> Surfaces:
     return Surfaces(**{**unknown, **given})
 
 
-def _write(found: Surfaces, chunk: _Chunk) -> None:
-    """Put what a chunk says into its rows."""
+def _write(found: Surfaces, chunk: _Chunk, unsure: Floats) -> None:
+    """Put what a chunk says into its rows; `unsure` is the error of its forwards."""
     rows, svi, there = chunk.rows, chunk.fit.svi, chunk.points.there
     for name in ("a", "b", "rho", "m", "sigma"):
         getattr(found.svi, name)[rows] = getattr(svi, name)
@@ -195,7 +200,9 @@ def _write(found: Surfaces, chunk: _Chunk) -> None:
     first, second = (each[:, 0] for each in svi.derivatives(zero))
     root = np.sqrt(w * chunk.years)
     found.atm_iv[rows] = np.sqrt(w / chunk.years)
-    found.atm_error[rows] = chunk.fit.errors(zero)[:, 0] / (2.0 * root)
+    # Out-of-the-money calls and puts are moved against each other: half of it is left between them.
+    by_forward = 0.5 * _moved_by_forward(w[:, None], zero, chunk.years[:, None])[:, 0] * unsure
+    found.atm_error[rows] = np.hypot(chunk.fit.errors(zero)[:, 0] / (2.0 * root), by_forward)
     found.skew[rows] = first / (2.0 * root)
     found.curvature[rows] = second / (2.0 * root) - first**2 / (4.0 * w * root)
     fitted = np.sqrt(np.maximum(svi.total_variance(chunk.points.k), 0.0) / chunk.years[:, None])
@@ -210,6 +217,8 @@ def _write(found: Surfaces, chunk: _Chunk) -> None:
     found.delta_low[rows] = np.where(used, deltas, np.inf).min(axis=1, initial=1.0)
     found.delta_high[rows] = np.where(used, deltas, -np.inf).max(axis=1, initial=0.0)
     _read(found, chunk, fitted, deltas)
+    moved = _moved_by_forward(found.lattice.variance[rows], found.lattice.log_moneyness[rows], chunk.years[:, None])
+    found.lattice.error[rows] = np.hypot(found.lattice.error[rows], moved * unsure[:, None])
     covered = found.lattice.covered[rows].mean(axis=1) * trust(found.quotes[rows], found.used[rows])
     found.confidence[rows] = np.nan_to_num(covered / (1.0 + (found.atm_error[rows] / HALF_CONFIDENCE) ** 2))
     found.arbitrage_free[rows] = (chunk.fit.least_density >= -DENSITY_TOLERANCE) & (
@@ -228,6 +237,13 @@ def trust(quotes: Ints, used: Ints) -> Floats:
 def _deltas(svi: Svi, k: Floats) -> Floats:
     deviation = np.sqrt(np.maximum(svi.total_variance(k), 1e-300))
     return np.asarray(ndtr(-k / deviation + 0.5 * deviation))
+
+
+def _moved_by_forward(variance: Floats, k: Floats, years: Floats) -> Floats:
+    """By how much the volatility of the out-of-the-money option moves when the forward moves by all of itself."""
+    d1 = -k / np.sqrt(variance) + 0.5 * np.sqrt(variance)
+    density = np.exp(-0.5 * d1**2) / np.sqrt(2.0 * np.pi)
+    return np.asarray(ndtr(-np.abs(d1)) / (density * np.sqrt(years)))
 
 
 def _read(found: Surfaces, chunk: _Chunk, fitted: Floats, deltas: Floats) -> None:

@@ -39,7 +39,8 @@ class Fit:
     """Fitted smiles, a row each, and what is known of them.
 
     ``weight`` of each quote, from 0 (thrown out) to 1; ``k_low`` to ``k_high``, where the smile was looked at for
-    arbitrage; ``least_density``, the worst of Durrleman's g there; ``repaired``: fitted again, as it was negative at first.
+    arbitrage; ``least_density``, the worst of Durrleman's g there; ``repaired``: fitted again, as it was negative at
+    first.
     """
 
     svi: Svi

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from option_pricing.forwards import Forwards, imply_forwards
 from option_pricing.quotes import pair_quotes
-from option_pricing.surface import Surfaces, Volatilities, fit_surfaces
+from option_pricing.surface import DELTAS, Surfaces, Volatilities, fit_surfaces
 from option_pricing.svi import Svi
 from tests.option_pricing.european_quotes import volatilities
 from tests.option_pricing.known_market import KnownMarket, known_market, slice_of
@@ -186,6 +186,22 @@ def test_one_sided_wings_cover_half_the_deltas() -> None:
     assert found.delta_high == pytest.approx(0.5, abs=0.05)
     assert found.delta_low < 0.05
     assert found.confidence[0] < 0.6
+
+
+def test_an_unsure_forward_makes_an_unsure_smile_most_of_all_before_expiry() -> None:
+    """The volatility of an option at the money moves by N(d1) / (phi(d1) sqrt(t)) of the forward's move."""
+    k = np.linspace(-0.3, 0.3, 21)
+    quotes = smile(k, np.full(21, 0.25))
+    for years in (np.array([0.01]), YEARS):
+        near = replace(quotes, log_moneyness=k * np.sqrt(years[0] / 0.25))
+        known, unsure = (fit_surfaces(years, ALONE, near, np.array([error])) for error in (0.0, 1e-3))
+        added = np.sqrt(unsure.lattice.error**2 - known.lattice.error**2)[0]
+        middle = added[DELTAS == 0.5]
+        assert middle == pytest.approx(0.5 * np.sqrt(2 * np.pi) * 1e-3 / np.sqrt(years[0]), rel=1e-3)
+        assert (added <= middle + 1e-12).all()
+        assert unsure.confidence < known.confidence
+        assert unsure.atm_iv == known.atm_iv
+        assert (fit_surfaces(years, ALONE, near).lattice.error == known.lattice.error).all()
 
 
 def test_smiles_without_quotes_are_not_known() -> None:
