@@ -35,7 +35,7 @@ def smile() -> tuple[float, Floats, Volatilities, Surfaces]:
     strike, call = frame["strike"].to_numpy(), (frame["right"] == "C").to_numpy()
     quotes = Quotes(zero.astype(np.int64), strike, call, bid, ask, zero)
     spot = frame["underlying_price"].to_numpy()[:1]
-    found = imply_forwards(Smiles(years, np.array([RATE]), spot, np.array([False])), pair_quotes(quotes))
+    found = imply_forwards(Smiles(years, np.array([RATE]), spot, np.array([True])), pair_quotes(quotes))
     forward, discount = found.forward[0], found.discount[0]
     low, middle, high = (
         implied_vol(price / discount, forward, strike, years[0], call)

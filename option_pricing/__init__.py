@@ -8,6 +8,7 @@ Conventions of every function here, so that no caller has to guess:
 - Volatility is annualised and a fraction: 0.25 is 25 %.
 - Greeks are in IB's units: delta per dollar, gamma per dollar squared, vega per volatility point (1 %), theta per
   calendar day.
-- Options are European; `call` is true for a call and false for a put.
+- Options are European, except in `early_exercise` and where `forwards` is told so; `call` is true for a call and false
+  for a put.
 - Arguments broadcast as numpy's do. What has no answer is NaN, in and out; nothing raises for a value.
 """

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from option_pricing.black_scholes import Floats, implied_vol
+from option_pricing.early_exercise import exercise_premium
 from option_pricing.flags import flag_names
 from option_pricing.quotes import Pairs
 from option_pricing.segments import Bools, Ints, medians, ranks, sizes, sums, weighted_medians
@@ -49,8 +50,8 @@ ROUNDS = 30
 SCALE_ROUNDS = 4
 # A forward that moves by less than this part of itself stands.
 STANDING = 1e-9
-# A round leaves a tenth to a quarter of the error that early exercise makes; two of them tell where the next would go.
-EXERCISE_ROUNDS = 2
+# A round leaves a tenth to a quarter of the error that early exercise makes; the last two tell where the next would go.
+EXERCISE_ROUNDS = 3
 # A year. A quarter of an hour from expiry, one basis point between two clocks is a carry of 350 %.
 LARGEST_CARRY = 1.0
 FEW_PAIRS = 3
@@ -131,8 +132,8 @@ class _Line:
 
 
 @np.errstate(all="ignore")
-def imply_forwards(smiles: Smiles, pairs: Pairs, premium: Premium | None = None) -> Forwards:
-    """The forward of every smile. `premium` values early exercise: without it American pairs are taken for European."""
+def imply_forwards(smiles: Smiles, pairs: Pairs, premium: Premium | None = exercise_premium) -> Forwards:
+    """The forward of every smile. `premium` values early exercise: with None American pairs are taken for European."""
     count = smiles.years.size
     parity, kept = _usable(pairs, count)
     curve = np.exp(-smiles.rate * smiles.years)

@@ -10,7 +10,6 @@ import pytest
 from option_pricing.forwards import Forwards, Smiles, imply_forwards
 from option_pricing.quotes import Quotes, pair_quotes
 from option_pricing.surface import Surfaces, Volatilities, fit_surfaces
-from tests.option_pricing.binomial import tree_premium
 from tests.option_pricing.european_quotes import volatilities
 from tests.reference_data import reference_data
 
@@ -57,7 +56,7 @@ def apple() -> Replayed:
         frame["ask"].fill_null(np.nan).to_numpy(),
         np.zeros(frame.height),
     )
-    forwards = imply_forwards(smiles, pair_quotes(quotes), tree_premium)
+    forwards = imply_forwards(smiles, pair_quotes(quotes))
     vols = volatilities(smiles, quotes, forwards)
     surfaces = fit_surfaces(smiles.years, firsts["surface"].to_numpy(), vols)
     return Replayed(firsts["expiry"].to_list(), smiles, quotes, forwards, vols, surfaces)

@@ -15,7 +15,6 @@ from scipy.special import ndtr
 from option_pricing.forwards import Forwards, Smiles, imply_forwards
 from option_pricing.quotes import Quotes, pair_quotes
 from option_pricing.surface import Volatilities
-from tests.option_pricing.binomial import tree_premium
 from tests.option_pricing.european_quotes import volatilities
 from tests.reference_data import reference_data
 
@@ -61,7 +60,7 @@ def vendor_day(symbol: str, expires: str, american: bool) -> VendorDay:
     bid, ask = (frame[name].to_numpy() for name in ("bid", "ask"))
     call = (frame["option_type"] == "C").to_numpy()
     quotes = Quotes(frame["smile"].to_numpy(), frame["strike"].to_numpy(), call, bid, ask, np.zeros(frame.height))
-    forwards = imply_forwards(smiles, pair_quotes(quotes), tree_premium)
+    forwards = imply_forwards(smiles, pair_quotes(quotes))
     return VendorDay(frame, smiles, quotes, forwards, volatilities(smiles, quotes, forwards))
 
 
