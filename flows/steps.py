@@ -217,7 +217,7 @@ async def connect_broker(context: PipelineContext) -> AsyncIterator[BrokerContex
             except BrokerUnreachable as reason:
                 return reason
 
-        answers = await asyncio.gather(*(reach(ib) for ib in context.settings.ib.connections))
+        answers = await asyncio.gather(*(reach(ib) for ib in context.settings.ib.each_gateway))
         sessions = [answer for answer in answers if isinstance(answer, BrokerSession)]
         reasons = [answer for answer in answers if isinstance(answer, BrokerUnreachable)]
         if not sessions:

@@ -26,6 +26,9 @@ from lake.resources import SHIPPED
 PROJECT = SHIPPED
 IB_VARIABLES = ("host", "port", "client_id", "market_data_type")
 
+# IB: up to 32 client applications to a session of TWS or IB Gateway (TWS API, Connection).
+MOST_CONNECTIONS = 32
+
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -98,6 +101,7 @@ class IbSettings(Section):
     client_id: Annotated[int, Field(ge=0)] = 17
     client_id_pool: Count = 4
     gateways: tuple[GatewaySettings, ...] = ()
+    connections: Annotated[int, Field(ge=1, le=MOST_CONNECTIONS)] | Literal["auto"] = "auto"
     market_data_type: Literal[1, 2, 3, 4] = 1
     lines: Annotated[int, Field(ge=2)] = 100
     messages_per_second: Positive | None = None
@@ -127,7 +131,7 @@ class IbSettings(Section):
         return values | {"host": host, "port": port} if host and port.isdigit() else values
 
     @property
-    def connections(self) -> "list[IbSettings]":
+    def each_gateway(self) -> "list[IbSettings]":
         """One a gateway, with its address and limits. Of several, each is given up for another after `handover_s`."""
         if not self.gateways:
             return [self]

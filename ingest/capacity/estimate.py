@@ -38,7 +38,7 @@ class Limits:
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
         """Those of the settings, as capture uses them: with several `ib.gateways`, what each has on average."""
-        gateways = settings.ib.connections
+        gateways = settings.ib.each_gateway
         lines = round(fmean(gateway.lines for gateway in gateways))
         messages = fmean(gateway.message_limit for gateway in gateways)
         return cls(lines, messages, settings.acquisition.head_room, SPARE_LINES)

@@ -4,16 +4,21 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ingest.capture.modes import LineOccupancy
+from ingest.settings import MOST_CONNECTIONS
 
 log = structlog.get_logger(__name__)
 
 FORMAT = 1
 FOLDER = "probes"
+# Of the 32 that IB allows, these are left to other programs of the account's owner, and to connections that IB has not
+# noticed are dead.
+SPARE_CONNECTIONS = 4
 
 
 class Latency(BaseModel):
@@ -39,7 +44,9 @@ class ProbeResult(BaseModel):
 
     `quote` is the time until both sides were told, `model` until IV and delta were, `snapshot` until IB ended it.
     `streaming_hold_ms` and `snapshot_hold_ms` are mean times for which a request of either kind is open in a capture,
-    contracts that never answered included. `errors` counts refused requests by code.
+    contracts that never answered included. `rate_per`: whether each connection has the message rate, or the session.
+    `connections_to_lines`: how many connections it takes until lines are the bound, however many IB lets in.
+    `errors` counts refused requests by code.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,6 +60,8 @@ class ProbeResult(BaseModel):
     messages_per_second: float
     cancels_count: bool | None = None
     excess_messages: str | None = None
+    rate_per: Literal["connection", "session"] | None = None
+    connections_to_lines: int | None = None
     snapshots_hold_lines: bool | None = None
     quote: Latency | None = None
     model: Latency | None = None
@@ -67,6 +76,11 @@ class ProbeResult(BaseModel):
     errors: dict[int, int] = {}
     seconds: float = 0
     notes: tuple[str, ...] = ()
+
+    @property
+    def cancels_free(self) -> bool | None:
+        """Whether a cancel costs no message."""
+        return None if self.cancels_count is None else not self.cancels_count
 
     @property
     def occupancy(self) -> LineOccupancy:
@@ -89,15 +103,49 @@ def store(result: ProbeResult, state: Path) -> Path:
     return file
 
 
-def stored(state: Path, gateway: str) -> ProbeResult | None:
-    """The latest result for a gateway (``host:port``), of whatever account; None without one of this format."""
+def connections_to_fill(lines: int, rate: float, line_seconds: float, *, cancels_free: bool) -> int:
+    """How many connections of `rate` messages a second each it takes to keep `lines` lines in use.
+
+    A contract holds a line for `line_seconds`, and takes two messages, or one where cancels are free.
+    """
+    if line_seconds <= 0:
+        return MOST_CONNECTIONS
+    messages = (1 if cancels_free else 2) * lines / line_seconds
+    # A rounding error is no reason for another connection.
+    return max(1, math.ceil(messages / rate - 1e-9))
+
+
+def connections_for(
+    setting: int | Literal["auto"], probed: ProbeResult | None, lines: int, rate: float, line_seconds: float
+) -> int:
+    """How many connections to open to a gateway of `lines` lines and `rate` messages a second a connection.
+
+    A number is taken as it is; ``auto`` is 1 unless a probe of this gateway has found that IB paces each connection,
+    and then as many as keep all lines in use, with some of the 32 left to others. Never more than there are lines.
+    """
+    if setting != "auto":
+        wanted = setting
+    elif probed is None or probed.rate_per != "connection":
+        wanted = 1
+    else:
+        enough = connections_to_fill(lines, rate, line_seconds, cancels_free=probed.cancels_free is True)
+        wanted = min(enough, MOST_CONNECTIONS - SPARE_CONNECTIONS)
+    return max(1, min(wanted, lines))
+
+
+def stored(state: Path, gateway: str, origin: str | None = None) -> ProbeResult | None:
+    """The latest result for a gateway (``host:port``); None without one of this format.
+
+    With `origin` only of that kind of account: a simulated gateway may have stood where a real one is now.
+    """
     results = []
     for file in sorted((state / FOLDER).glob(f"{_stem(gateway)}_*.json")):
         try:
             results.append(ProbeResult.model_validate_json(file.read_text()))
         except (OSError, ValidationError) as error:
             log.warning("probe_unreadable", file=str(file), error=str(error).splitlines()[0])
-    return max((one for one in results if one.format == FORMAT), key=lambda one: one.probed_at, default=None)
+    results = [one for one in results if one.format == FORMAT and origin in (None, one.origin)]
+    return max(results, key=lambda one: one.probed_at, default=None)
 
 
 def _stem(gateway: str) -> str:

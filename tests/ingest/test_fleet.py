@@ -78,14 +78,27 @@ def test_each_gateway_has_the_limits_of_ib_or_its_own() -> None:
         }
     ).ib
     assert (ib.host, ib.port) == ("first", 4001)
-    assert [(one.host, one.port, one.lines, one.message_limit, one.reconnect_s) for one in ib.connections] == [
+    assert [(one.host, one.port, one.lines, one.message_limit, one.reconnect_s) for one in ib.each_gateway] == [
         ("first", 4001, 100, 40, 60),
         ("second", 4002, 300, 150, 60),
         ("third", 4003, 100, 20, 60),
     ]
     alone = load(ib={"port": 7496, "reconnect_s": 30}).ib
-    assert alone.connections == [alone]
-    assert [one.reconnect_s for one in load(ib={"gateways": ["only:4001"]}).ib.connections] == [900]
+    assert alone.each_gateway == [alone]
+    assert [one.reconnect_s for one in load(ib={"gateways": ["only:4001"]}).ib.each_gateway] == [900]
+
+
+@pytest.mark.parametrize(("given", "taken"), [(1, 1), ("7", 7), (32, 32), ("auto", "auto")])
+def test_connections_are_a_number_or_auto_and_the_same_for_each_gateway(given: object, taken: object) -> None:
+    ib = load(ib={"connections": given, "gateways": ["first:4001", "second:4002"]}).ib
+    assert [ib.connections, *(one.connections for one in ib.each_gateway)] == [taken] * 3
+    assert load().ib.connections == "auto"
+
+
+@pytest.mark.parametrize("connections", [0, -1, 33, "many", "", 1.5, None])
+def test_connections_that_ib_does_not_have_are_refused(connections: object) -> None:
+    with pytest.raises(UsageError, match=r"^setting ib\.connections"):
+        load(ib={"connections": connections})
 
 
 @pytest.mark.parametrize("gateways", [["4001"], ["host:"], ["a:1", "a:1"], ["a:1", "b:70000"], [{"lines": 100}], [7]])
@@ -97,8 +110,8 @@ def test_gateways_that_are_none_are_refused(gateways: list[Any]) -> None:
 def test_a_gateway_named_on_the_command_line_is_the_only_one(tmp_path: Path) -> None:
     file = tmp_path / "some.toml"
     file.write_text('[ib]\ngateways = ["first:4001", "second:4002"]\n')
-    assert len(load(file, **GivenForBroker()._flags()).ib.connections) == 2
-    (only,) = load(file, **GivenForBroker(port=4003)._flags()).ib.connections
+    assert len(load(file, **GivenForBroker()._flags()).ib.each_gateway) == 2
+    (only,) = load(file, **GivenForBroker(port=4003)._flags()).ib.each_gateway
     assert (only.host, only.port) == ("127.0.0.1", 4003)
 
 

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime, time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ingest.broker.probe import TimedRequest
 from ingest.calendar.sessions import session_on
 from ingest.capacity.probe import probe, streaming_hold
-from ingest.capacity.probe_result import Latency, ProbeResult, store, stored
+from ingest.capacity.probe_result import Latency, ProbeResult, connections_for, store, stored
 from ingest.contracts import Underlying
 from ingest.errors import BrokerUnreachable, UsageError
 from ingest.settings import Settings, load
@@ -183,6 +184,46 @@ def result_of(origin: str, hour: int) -> ProbeResult:
         model=Latency(samples=1, p50_ms=300.0, p99_ms=500.0),
         errors={101: 1},
     )
+
+
+@pytest.mark.parametrize(
+    ("setting", "found", "line_seconds", "connections"),
+    [
+        ("auto", None, 1.0, 1),
+        ("auto", {"rate_per": None}, 1.0, 1),
+        ("auto", {"rate_per": "session"}, 0.1, 1),
+        # 100 lines a second are 200 messages: four times 50
+        ("auto", {"rate_per": "connection"}, 1.0, 4),
+        ("auto", {"rate_per": "connection"}, 0.99, 5),
+        # a free cancel halves the messages; one that is not known to be free does not
+        ("auto", {"rate_per": "connection", "cancels_count": False}, 1.0, 2),
+        ("auto", {"rate_per": "connection", "cancels_count": None}, 1.0, 4),
+        # lines that are held for long are full with one
+        ("auto", {"rate_per": "connection"}, 11.0, 1),
+        # 32 is what IB lets in: four are left to others
+        ("auto", {"rate_per": "connection"}, 0.01, 28),
+        ("auto", {"rate_per": "connection"}, 0.0, 28),
+        (7, None, 1.0, 7),
+        (7, {"rate_per": "session"}, 1.0, 7),
+        (32, {"rate_per": "connection"}, 1.0, 32),
+    ],
+)
+def test_so_many_connections_as_fill_the_lines_where_each_was_found_to_have_the_rate(
+    setting: Any, found: dict[str, Any] | None, line_seconds: float, connections: int
+) -> None:
+    probed = None if found is None else result_of("ibkr-paper", 15).model_copy(update=found)
+    assert connections_for(setting, probed, 100, 50.0, line_seconds) == connections
+    # one without a line would have nothing to do
+    assert connections_for(setting, probed, 3, 50.0, line_seconds) <= 3
+
+
+def test_what_a_simulated_gateway_showed_does_not_count_for_a_real_one_at_its_address(tmp_path: Path) -> None:
+    real, simulated = result_of("ibkr-live", 14), result_of("simulated", 15)
+    for one in (real, simulated):
+        store(one, tmp_path)
+    assert stored(tmp_path, "127.0.0.1:4002") == simulated
+    assert stored(tmp_path, "127.0.0.1:4002", "ibkr-live") == real
+    assert stored(tmp_path, "127.0.0.1:4002", "ibkr-paper") is None
 
 
 def test_the_latest_result_of_a_gateway_is_read_back_as_it_was(tmp_path: Path) -> None:

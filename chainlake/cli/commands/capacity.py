@@ -95,7 +95,7 @@ def capacity(
             raise
         o.print_result({"probe": _as_json(probed)}, given.json, lambda: _show_probe(probed))
         return
-    report = _Report.of(settings, counts, gateways or len(settings.ib.connections), latency, probed)
+    report = _Report.of(settings, counts, gateways or len(settings.ib.each_gateway), latency, probed)
     as_json = report.as_json(basis) | ({"probe": _as_json(probed)} if probing else {})
 
     def print_tables() -> None:

@@ -38,7 +38,7 @@ async def broker_checks(
 ) -> list[Check]:
     """All checks of every gateway of the settings; one that cannot be reached is one failed check."""
     checks, simulated = [], True
-    for ib in settings.ib.connections:
+    for ib in settings.ib.each_gateway:
         try:
             async with BrokerSession.connect(ib) as session:
                 simulated &= not session.origin.startswith("ibkr")

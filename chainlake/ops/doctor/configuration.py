@@ -184,6 +184,6 @@ def _share(settings: Settings, contracts: int) -> float:
         settings.acquisition.mode, limits.lines, limits.messages_per_second, occupancy, interest_needed=False
     )
     case = Case(
-        contracts, slot_seconds(settings.acquisition.slot_grace_s), limits, timing, len(settings.ib.connections)
+        contracts, slot_seconds(settings.acquisition.slot_grace_s), limits, timing, len(settings.ib.each_gateway)
     )
     return case.fit(mode, settings.acquisition.preset).share
