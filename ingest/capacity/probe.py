@@ -1,15 +1,13 @@
 """What IB leaves unsettled, measured on the user's own gateway within a safe budget.
 
-The budget: never more messages than `SHARE_OF_RATE` of the configured rate, but for the one question that is about the
-rate, and that one stops at the first error 100; never more open requests than configured lines, but for the one
-question that is about the lines, and IB is expected to refuse that one.
+The budget: never more messages than `SHARE_OF_RATE` of the configured rate, but for the two questions that are about
+the rate (`probe_rate`), and each of them stops at its first error 100; never more open requests than configured lines,
+but for the one question that is about the lines, and IB is expected to refuse that one.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
-from itertools import cycle
 from statistics import median
 
 import structlog
@@ -19,7 +17,8 @@ from ingest.broker import BrokerSession
 from ingest.broker.probe import Listed, ProbeLink, TimedRequest
 from ingest.calendar.clock import HostClock
 from ingest.calendar.sessions import NEW_YORK
-from ingest.capacity.probe_result import Latency, ProbeResult
+from ingest.capacity.probe_rate import EXCESS_PER_S, CancelsCounted, ask_about_cancels, ask_whose_rate
+from ingest.capacity.probe_result import Latency, ProbeResult, connections_to_fill
 from ingest.contracts import Underlying
 from ingest.discovery.selection import wants_expiry, wants_strike
 from ingest.errors import UsageError
@@ -32,19 +31,6 @@ SHARE_OF_RATE = 0.8
 SNAPSHOTS = 20
 # IB ends a snapshot after 11 s (TWS API, md_request).
 SNAPSHOT_END_S = 12.0
-# Longer than the second over which IB counts messages: whatever was sent before is forgotten.
-CALM_S = 1.2
-# The question about the rate begins with almost a second's worth of messages, and goes on above the rate by so many a
-# second for so long: one message is too many every 50 ms, slow enough to stop at the first error 100 even where each
-# message in excess counts as a violation.
-EXCESS_PER_S = 20.0
-EXCESS_S = 0.7
-MARGIN = 4
-# A pause of this process must not turn into many messages in excess at once.
-LONGEST_STEP_S = 0.02
-# The simulated gateway admits 10 at once however low its rate; IB's own lowest rate is 50.
-LEAST_BURST = 10.0
-LATE_ERROR_S = 0.2
 
 
 async def probe(
@@ -60,20 +46,26 @@ async def probe(
     async with ProbeLink.open(settings.ib) as link:
         found = _Probe(link, settings, say)
         await found.run(universe, today)
-        result = ProbeResult(
-            chainlake=code_version(),
-            probed_at=HostClock().now(),
-            gateway=f"{settings.ib.host}:{settings.ib.port}",
-            origin=origin,
-            lines=settings.ib.lines,
-            messages_per_second=settings.ib.message_limit,
-            messages=link.messages,
-            pacing_errors=link.pacing_errors,
-            errors=dict(sorted(link.errors.items())),
-            seconds=round(time.monotonic() - started, 1),
-            notes=tuple(found.notes),
-            **found.findings,
-        )
+    say("comparing connections")
+    owner = await ask_whose_rate(settings.ib, found.cancels)
+    result = ProbeResult(
+        chainlake=code_version(),
+        probed_at=HostClock().now(),
+        gateway=f"{settings.ib.host}:{settings.ib.port}",
+        origin=origin,
+        lines=settings.ib.lines,
+        messages_per_second=settings.ib.message_limit,
+        cancels_count=found.cancels.cancels_count,
+        excess_messages=found.cancels.excess,
+        rate_per=owner.rate_per,
+        messages=link.messages + owner.messages,
+        pacing_errors=link.pacing_errors + owner.pacing_errors,
+        errors=dict(sorted(link.errors.items())),
+        seconds=round(time.monotonic() - started, 1),
+        notes=(*found.notes, *owner.notes),
+        **found.findings,
+    )
+    result = result.model_copy(update={"connections_to_lines": _connections_to_lines(result)})
     log.info("probed", **result.model_dump(mode="json", exclude={"notes"}))
     return result
 
@@ -90,6 +82,7 @@ class _Probe:
         self._rate = settings.ib.message_limit
         self._limiter = AsyncLimiter(1, 1 / (self._rate * SHARE_OF_RATE))
         self.findings: dict[str, object] = {}
+        self.cancels = CancelsCounted(None, None, 0.0)
         self.notes: list[str] = []
 
     async def _turn(self) -> None:
@@ -231,29 +224,14 @@ class _Probe:
     # -- whether cancels count -----------------------------------------------------------------------------------
 
     async def _message_rate(self, options: Sequence[Listed]) -> None:
-        """Exceed the rate with pairs of subscribe and cancel, of which the subscribes alone stay below it.
-
-        An error 100 then says that cancels count. Without one, the same excess without cancels tells a limit that does
-        not count them from one that is not enforced; an answer that comes late tells a gateway that paces.
-        """
+        """Find out whether cancels count, and what becomes of messages above the rate."""
         self._say("counting cancels")
-        usual = await self._usual_round_trip()
-        delay = await self._exceed(self._pairs(options))
-        if self._link.pacing_errors:
-            self.findings |= {"cancels_count": True, "excess_messages": "reject"}
-            return
-        control = await self._exceed(self._link.ask_for_data_type)
-        if self._link.pacing_errors:
-            self.findings |= {"cancels_count": False, "excess_messages": "reject"}
-            return
-        # Where messages in excess wait, the answer waits behind them.
-        backlog = (EXCESS_PER_S * EXCESS_S - MARGIN) / self._rate
-        if control is not None and delay is not None and control - usual > backlog / 2:
-            self.findings |= {"cancels_count": delay - usual > (control - usual) / 2, "excess_messages": "pace"}
-            return
-        self.notes.append(
-            f"no limit shows at {self._rate + EXCESS_PER_S:g} messages a second: whether cancels count cannot be told"
-        )
+        self.cancels = await ask_about_cancels(self._link, options, self._rate, await self._usual_round_trip())
+        if self.cancels.excess is None:
+            self.notes.append(
+                f"no limit shows at {self._rate + EXCESS_PER_S:g} messages a second: whether cancels count, and "
+                "whether connections share the limit, cannot be told"
+            )
 
     async def _usual_round_trip(self) -> float:
         trips = []
@@ -263,47 +241,6 @@ class _Probe:
                 trips.append(trip)
         return median(trips) if trips else 0.0
 
-    async def _exceed(self, send: Callable[[], None]) -> float | None:
-        """Send one message after another, in the end more than the rate allows; the answer time right after them.
-
-        Stops at an error 100, or when the connection ends.
-        """
-        await asyncio.sleep(CALM_S)
-        link, burst = self._link, max(self._rate, LEAST_BURST) - MARGIN
-        started = before = time.monotonic()
-        sent, active = 0, 0.0
-        while active < EXCESS_S and not self._stopped:
-            now = time.monotonic()
-            active += min(now - before, LONGEST_STEP_S)
-            before = now
-            while sent < burst + self._rate * (now - started) + EXCESS_PER_S * active and not self._stopped:
-                send()
-                sent += 1
-                # Errors must be heard between messages.
-                await asyncio.sleep(0)
-            await asyncio.sleep(0.002)
-        if self._stopped:
-            return None
-        answer = await link.round_trip()
-        await link.until(lambda: link.pacing_errors > 0, LATE_ERROR_S)
-        return answer
-
-    @property
-    def _stopped(self) -> bool:
-        return self._link.pacing_errors > 0 or not self._link.connected
-
-    def _pairs(self, options: Sequence[Listed]) -> Callable[[], None]:
-        """Sends a subscribe and its cancel in turn: one line is held at most."""
-        turns, open_ids = cycle(options), list[int]()
-
-        def send() -> None:
-            if open_ids:
-                self._link.let_go(open_ids.pop())
-            else:
-                open_ids.append(self._link.touch(next(turns)))
-
-        return send
-
 
 def streaming_hold(request: TimedRequest, acquisition: AcquisitionSettings) -> float:
     """Seconds for which capture would hold the line of this request, by its rule of readiness."""
@@ -311,6 +248,14 @@ def streaming_hold(request: TimedRequest, acquisition: AcquisitionSettings) -> f
         return acquisition.contract_timeout_s
     patience = max(request.quote_s, acquisition.greeks_patience_s)
     return patience if request.model_s is None else min(max(request.quote_s, request.model_s), patience)
+
+
+def _connections_to_lines(result: ProbeResult) -> int | None:
+    """How many connections keep all lines in use, where each has the rate and the time that lines are held is known."""
+    if result.rate_per != "connection" or result.streaming_hold_ms is None:
+        return None
+    hold_s, free = result.streaming_hold_ms / 1000, result.cancels_free is True
+    return connections_to_fill(result.lines, result.messages_per_second, hold_s, cancels_free=free)
 
 
 def _mean_ms(seconds: Sequence[float]) -> float | None:

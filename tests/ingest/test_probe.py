@@ -1,6 +1,7 @@
 """The probe against a simulated gateway that enforces its limits: how the gateway is set up is the answer sheet."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime, time
@@ -16,6 +17,7 @@ from ingest.capacity.probe_result import Latency, ProbeResult, connections_for, 
 from ingest.contracts import Underlying
 from ingest.errors import BrokerUnreachable, UsageError
 from ingest.settings import Settings, load
+from tests.tws_simulator.raw import START_API, frame, greeting
 from tws_simulator import GatewayOptions, SimulatedGateway
 
 DAY = session_on(date(2026, 11, 20))
@@ -70,6 +72,62 @@ async def test_each_unsettled_rule_is_found_out_with_one_error_100_at_most(
     assert gateway.stats.violations == result.pacing_errors == 1
     assert gateway.lines.most_in_use == LINES
     assert result.notes == ()
+
+
+@pytest.mark.parametrize("cancels_count", [True, False])
+@pytest.mark.parametrize("rate_per", ["connection", "session"])
+async def test_whose_the_rate_is_shows_with_two_connections_and_decides_how_many_are_opened(
+    start_gateway: StartGateway, tmp_path: Path, rate_per: str, cancels_count: bool
+) -> None:
+    # 1,600 lines a second at most: two messages each at 80 a second a connection are 40 connections, one each are 20
+    gateway = await start_gateway(
+        latency_ms=(25, 25), rules={"rate_per": rate_per, "cancels_count": cancels_count, "violation_per": "message"}
+    )
+    settings = settings_for(gateway, tmp_path)
+    result = await probe(settings, [AAPL])
+    assert (result.rate_per, result.cancels_free, result.notes) == (rate_per, not cancels_count, ())
+    # one for each question, and the second has it only where connections share the rate
+    assert gateway.stats.violations == result.pacing_errors == (1 if rate_per == "connection" else 2)
+    store(result, settings.state.dir)
+    kept = stored(settings.state.dir, f"127.0.0.1:{gateway.port}", "simulated")
+    assert kept == result
+    assert kept.streaming_hold_ms is not None
+    opened = connections_for("auto", kept, LINES, RATE, kept.streaming_hold_ms / 1000)
+    if rate_per == "session":
+        assert (opened, kept.connections_to_lines) == (1, None)
+    else:
+        exact = LINES / (kept.streaming_hold_ms / 1000) * (2 if cancels_count else 1) / RATE
+        assert kept.connections_to_lines == math.ceil(exact)
+        assert opened == min(kept.connections_to_lines, 28) > 1
+
+
+@pytest.mark.parametrize("rate_per", ["connection", "session"])
+async def test_whose_the_rate_is_shows_by_late_answers_where_messages_wait(
+    start_gateway: StartGateway, tmp_path: Path, rate_per: str
+) -> None:
+    gateway = await start_gateway(rules={"over_rate": "pace", "rate_per": rate_per})
+    for _ in range(3):
+        result = await probe(settings_for(gateway, tmp_path), [AAPL])
+        # on a busy host answers are late by themselves
+        if result.rate_per == rate_per:
+            break
+    assert result.rate_per == rate_per
+    assert gateway.stats.violations == 0
+
+
+async def test_a_gateway_with_no_room_for_a_second_connection_leaves_it_open_whose_the_rate_is(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    gateway = await start_gateway()
+    async with AsyncExitStack() as stack:
+        for number in range(31):
+            _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            stack.callback(writer.close)
+            writer.write(greeting() + frame(START_API, 2, 1000 + number, ""))
+        result = await probe(settings_for(gateway, tmp_path), [AAPL])
+    assert (result.cancels_count, result.rate_per, result.connections_to_lines) == (True, None, None)
+    assert any("whose the message rate is cannot be told" in note for note in result.notes)
+    assert connections_for("auto", result, LINES, RATE, 0.1) == 1
 
 
 @pytest.mark.parametrize("cancels_count", [True, False])
