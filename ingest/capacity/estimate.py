@@ -10,38 +10,59 @@ from typing import Literal
 
 from ingest.broker.pacing import ASSUMED_LINE_SECONDS, PRESETS, SPARE_LINES, Preset
 from ingest.calendar.sessions import HALF_HOUR
+from ingest.capacity.probe_result import ProbeResult, connections_for
 from ingest.capture.modes import LineOccupancy, Mode, contracts_per_second
 from ingest.discovery.selection import wants_expiry, wants_strike
-from ingest.settings import FilterSettings, Settings
+from ingest.settings import MOST_CONNECTIONS, FilterSettings, Settings
 
 # Lines come by the hundred: an account has 100, and 10 boosters at most (IBKR FAQ, market data lines).
 BOOSTER_LINES, MOST_LINES = 100, 1_100
 # What is assumed until a probe has measured it: IB ends a snapshot after 11 s (TWS API, md_request).
 ASSUMED_SNAPSHOT_S = 11.0
+# CPU of a capture's process for a contract at full speed, and so the most that one core captures, whatever IB allows.
+# Measured: five slots of 50,000 contracts took 0.27 to 0.32 ms each (docs/benchmarks.md, speed of a capture).
+CPU_SECONDS_A_CONTRACT = 0.00032
 NARROWER_MONEYNESS = (0.25, 0.20, 0.15, 0.10, 0.05)
 FEWER_MONTHS = (9, 6, 3, 2, 1)
 
 IB_LIMIT = "ib-limit"
-Bound = Literal["messages", "lines", "preset"]
+Bound = Literal["messages", "lines", "preset", "cpu"]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one gateway allows, and how much of it is used: `head_room` of the messages, all but `spare_lines`."""
+    """What one gateway allows, and how much of it is used: `head_room` of the messages, all but `spare_lines`.
+
+    The messages are those of a connection, or with `shared_rate` of all `connections` together.
+    """
 
     lines: int
     messages_per_second: float
     head_room: float = 1.0
     spare_lines: int = 0
     cancels_count: bool = True
+    connections: int = 1
+    shared_rate: bool = False
 
     @classmethod
-    def of(cls, settings: Settings) -> "Limits":
-        """Those of the settings, as capture uses them: with several `ib.gateways`, what each has on average."""
+    def of(cls, settings: Settings, probed: ProbeResult | None = None) -> "Limits":
+        """Those of the settings and of a probe, as capture uses them.
+
+        With several `ib.gateways`: what each has on average, and what was probed of the first.
+        """
         gateways = settings.ib.each_gateway
         lines = round(fmean(gateway.lines for gateway in gateways))
         messages = fmean(gateway.message_limit for gateway in gateways)
-        return cls(lines, messages, settings.acquisition.head_room, SPARE_LINES)
+        hold_s = (probed.occupancy.streaming_s if probed else None) or ASSUMED_LINE_SECONDS
+        return cls(
+            lines,
+            messages,
+            settings.acquisition.head_room,
+            SPARE_LINES,
+            cancels_count=probed is None or probed.cancels_free is not True,
+            connections=connections_for(settings.ib.connections, probed, lines, messages, hold_s),
+            shared_rate=probed is not None and probed.rate_per == "session",
+        )
 
     def with_lines(self, lines: int) -> "Limits":
         """The same with other lines: the messages a second go with them (IB: half the lines)."""
@@ -76,7 +97,7 @@ class Speed:
 
 def speed(mode: Mode, preset: Preset | None, limits: Limits, timing: Timing) -> Speed:
     """The most contracts a second: of messages, of lines, and of the preset's batches and concurrency."""
-    messages = limits.messages_per_second * limits.head_room
+    messages = limits.messages_per_second * limits.head_room * (1 if limits.shared_rate else limits.connections)
     if mode == "streaming" and not limits.cancels_count:
         messages *= 2
     lines = max(1, limits.lines - limits.spare_lines)
@@ -125,9 +146,29 @@ class Case:
     def fit(self, mode: Mode, preset: str) -> Fit:
         """How a slot goes when it is asked in this mode and under this preset."""
         one = speed(mode, PRESETS[preset], self.limits, self.timing)
+        # One process captures at all gateways.
+        by_cpu = 1 / CPU_SECONDS_A_CONTRACT / self.gateways
+        if by_cpu < one.contracts_per_second:
+            one = Speed(by_cpu, "cpu")
         seconds = self.contracts / (one.contracts_per_second * self.gateways)
         share = min(1.0, self.available_s / seconds) if seconds else 1.0
         return Fit(self.contracts, one, self.gateways, seconds, share)
+
+    def by_connections(self, mode: Mode, preset: str) -> list[tuple[int, Fit]]:
+        """How a slot goes with 1, 2, 4 ... connections to each gateway, up to where another one brings nothing.
+
+        Only where each has the message rate: of a shared rate it is what one connection does.
+        """
+        most = min(MOST_CONNECTIONS, self.limits.lines)
+        fits = {n: self._with_connections(n).fit(mode, preset) for n in range(1, most + 1)}
+        speeds = {n: fit.speed.contracts_per_second for n, fit in fits.items()}
+        # A rounding error is no reason for another connection.
+        enough = next((n for n in range(1, most) if speeds[n + 1] <= speeds[n] * (1 + 1e-9)), most)
+        if enough < most:
+            # What makes the next one useless is the bound, also where messages just reach it.
+            fits[enough] = replace(fits[enough], speed=Speed(speeds[enough], fits[enough + 1].speed.bound_by))
+        shown = {1, enough} | {n for n in (2, 4, 8, 16, MOST_CONNECTIONS) if n < enough}
+        return [(1, fits[1])] if self.limits.shared_rate else [(n, fits[n]) for n in sorted(shown)]
 
     def gateways_to_fit(self, mode: Mode, preset: str) -> int:
         """How many such gateways it takes, with a batch for each."""
@@ -152,6 +193,9 @@ class Case:
             (f"{lines:,} lines", replace(self, limits=self.limits.with_lines(lines)).fit(mode, preset))
             for lines in self._more_lines()
         )
+        changes += _until_fit(
+            (f"{n} connections", fit) for n, fit in self.by_connections(mode, preset) if n > self.limits.connections
+        )
         if preset != IB_LIMIT:
             changes.append(Change(f"preset {IB_LIMIT}", self.fit(mode, IB_LIMIT)))
         needed = self.gateways_to_fit(mode, preset)
@@ -167,6 +211,9 @@ class Case:
                     (words, replace(self, contracts=counts.within(some)).fit(mode, preset)) for words, some in narrower
                 )
         return changes
+
+    def _with_connections(self, connections: int) -> "Case":
+        return replace(self, limits=replace(self.limits, connections=connections))
 
     def _more_lines(self) -> Iterator[int]:
         return iter(range(self.limits.lines + BOOSTER_LINES, MOST_LINES + 1, BOOSTER_LINES))

@@ -15,7 +15,7 @@ from ingest.broker import BrokerSession
 from ingest.broker.pacing import PRESETS
 from ingest.calendar.sessions import next_session
 from ingest.capacity.estimate import Case, ContractCounts, Limits, Timing, speed
-from ingest.capacity.probe_result import ProbeResult
+from ingest.capacity.probe_result import ProbeResult, store
 from ingest.context import StepContext
 from ingest.contracts import Underlying
 from ingest.discovery.discover import discover
@@ -75,6 +75,61 @@ def test_what_ib_leaves_unsettled_is_a_factor_of_two() -> None:
     free = replace(slow, snapshots_hold_lines=False)
     assert speed("snapshot", None, IB, free).contracts_per_second == 50
     assert free.occupancy.snapshot_s == 0
+
+
+def test_connections_multiply_the_messages_up_to_the_lines_and_a_core() -> None:
+    # 100 lines at 0.4 s are 250 a second; each connection of 50 messages brings 25, so ten fill the lines
+    case = Case(45_000, HALF_HOUR_S, IB, FAST)
+    table = case.by_connections("streaming", "ib-limit")
+    assert [(n, fit.speed.contracts_per_second, fit.speed.bound_by) for n, fit in table] == [
+        (1, 25.0, "messages"),
+        (2, 50.0, "messages"),
+        (4, 100.0, "messages"),
+        (8, 200.0, "messages"),
+        (10, 250.0, "lines"),
+    ]
+    # where the session shares the rate, two connections are no better than one
+    shared = replace(case, limits=replace(IB, connections=8, shared_rate=True))
+    assert shared.fit("streaming", "ib-limit").speed.contracts_per_second == 25
+    assert [n for n, _ in shared.by_connections("streaming", "ib-limit")] == [1]
+    # 5,000 lines at 0.4 s would be 12,500 a second, which one core does not do: 0.32 ms of it a contract are 3,125
+    many = Case(45_000, HALF_HOUR_S, Limits(5000, 2500, connections=8), FAST).fit("streaming", "ib-limit")
+    assert many.speed.contracts_per_second == pytest.approx(3125)
+    assert many.speed.bound_by == "cpu"
+    # a preset counts the batches of all connections
+    assert replace(case, limits=replace(IB, connections=8)).fit("streaming", "stage-0").speed.bound_by == "preset"
+
+
+def test_a_slot_that_one_connection_cannot_do_is_done_by_four() -> None:
+    changes = {
+        change.what: change.fit
+        for change in Case(150_000, HALF_HOUR_S, IB, FAST).changes("streaming", "ib-limit", FilterSettings(), None)
+    }
+    assert [what for what in changes if "connections" in what] == ["2 connections", "4 connections"]
+    assert not changes["2 connections"].fits
+    assert changes["4 connections"].fits
+
+
+@pytest.mark.parametrize(
+    ("setting", "found", "connections", "contracts_per_second"),
+    [
+        ("auto", None, 1, 24.5),
+        ("auto", {"rate_per": "connection", "cancels_count": True}, 10, 245.0),
+        ("auto", {"rate_per": "connection", "cancels_count": False}, 5, 245.0),
+        ("auto", {"rate_per": "session", "cancels_count": False}, 1, 49.0),
+        (3, {"rate_per": "session"}, 3, 24.5),
+        (3, None, 3, 73.5),
+    ],
+)
+def test_limits_are_those_that_a_probe_has_found(
+    setting: Any, found: dict[str, Any] | None, connections: int, contracts_per_second: float
+) -> None:
+    result = found and probed(streaming_hold_ms=400.0, **found)
+    limits = Limits.of(load(ib={"connections": setting}), result or None)
+    assert limits.connections == connections
+    # 98 % of 50 messages a second each, of 98 lines at 0.4 s
+    one = speed("streaming", None, limits, FAST).contracts_per_second
+    assert one == pytest.approx(min(contracts_per_second, 98 / 0.4))
 
 
 @given(
@@ -213,6 +268,22 @@ def test_the_command_informs_and_does_not_fail(workplace: Path) -> None:
     assert row["captured"] == pytest.approx(49 * 1680 / 90000, abs=1e-4)
     assert (row["lines_to_fit"], row["gateways_to_fit"]) == (300, 2)
     assert len(report["rows"]) == 2 * len(PRESETS)
+    assert (report["connections"], report["messages_of"]) == (1, "connection")
+
+
+def test_the_command_reckons_with_several_connections_and_with_what_a_probe_has_found(workplace: Path) -> None:
+    arguments = ("--contracts", "90000", "--latency", "400", "--port", "4002")
+    code, report = capacity(*arguments, "--connections", "4")
+    assert code == 0
+    (row,) = [row for row in report["rows"] if (row["mode"], row["preset"]) == ("streaming", "ib-limit")]
+    assert (report["connections"], row["contracts_per_second"], row["bound_by"]) == (4, 98, "messages")
+    assert [one["bound_by"] for one in report["by_connections"]] == ["messages"] * 4 + ["lines"]
+    store(probed(streaming_hold_ms=400.0, rate_per="session", messages_per_second=50), workplace / "state")
+    code, report = capacity(*arguments, "--connections", "4")
+    (row,) = [row for row in report["rows"] if (row["mode"], row["preset"]) == ("streaming", "ib-limit")]
+    assert (report["messages_of"], row["contracts_per_second"]) == ("session", 24.5)
+    assert "measured on 2026-11-20" in report["messages_of_from"]
+    assert run_chainlake("capacity", "--contracts", "9", "--connections", "33").returncode == 2
 
 
 def test_the_command_counts_the_frozen_set_of_the_lake(workplace: Path) -> None:

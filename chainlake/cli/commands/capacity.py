@@ -12,17 +12,26 @@ import typer
 
 from chainlake.cli import options as o
 from chainlake.cli.terminal import show
+from chainlake.cli.terminal.probed import show_probe
 from chainlake.cli.terminal.progress import status
 from ingest.broker.pacing import PRESETS
 from ingest.calendar.sessions import NEW_YORK, Session, next_session, session_on
-from ingest.capacity.estimate import Case, ContractCounts, Fit, Limits, Timing, slot_seconds
+from ingest.capacity.estimate import (
+    CPU_SECONDS_A_CONTRACT,
+    Case,
+    ContractCounts,
+    Fit,
+    Limits,
+    Timing,
+    slot_seconds,
+)
 from ingest.capacity.probe import probe
-from ingest.capacity.probe_result import Latency, ProbeResult, store, stored
+from ingest.capacity.probe_result import ProbeResult, store, stored
 from ingest.capture.modes import UNMEASURED, Mode, mode_of
 from ingest.contracts import Underlying
 from ingest.discovery.selection import wants_expiry, wants_strike
 from ingest.errors import UsageError
-from ingest.settings import FilterSettings, Settings
+from ingest.settings import MOST_CONNECTIONS, FilterSettings, Settings
 from ingest.universe import choose, read_universe
 from lake.errors import LakeMissing
 from lake.reads import reader
@@ -30,8 +39,6 @@ from lake.store import Lake
 
 MODES: tuple[Mode, ...] = ("streaming", "snapshot")
 FREEZE = time(9, 25)
-# Capture counts every cancel as a message and every open snapshot as a line: that is safe at every gateway.
-COUNTS = {True: "yes", False: "no; capture counts them all the same", None: "not known"}
 
 
 def register(app: typer.Typer) -> None:
@@ -45,11 +52,19 @@ class GivenForCapacity(o.GivenForBroker):
 
     date: o.StoredDateOption = "latest"
     lines: Annotated[int | None, typer.Option(help="Market data lines of the account, instead of ib.lines.")] = None
+    connections: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_CONNECTIONS, help="Connections to a gateway, instead of ib.connections."),
+    ] = None
     messages_per_second: Annotated[float | None, typer.Option(help="IB's limit; default: half the lines.")] = None
 
     def _flags(self) -> dict[str, dict[str, Any]]:
         flags = o.GivenForBroker._flags(self)
-        own = {"lines": self.lines, "messages_per_second": self.messages_per_second}
+        own = {
+            "lines": self.lines,
+            "messages_per_second": self.messages_per_second,
+            "connections": self.connections,
+        }
         flags["ib"] |= {key: value for key, value in own.items() if value is not None}
         return flags
 
@@ -78,7 +93,8 @@ def capacity(
     if probing and given.dry_run:
         show.line(
             f"would open up to {settings.ib.lines} market data lines at {where}, and exceed "
-            f"{settings.ib.message_limit:g} messages a second once, for at most one error 100"
+            f"{settings.ib.message_limit:g} messages a second twice, on one connection and on two together, for at "
+            "most one error 100 each time"
         )
         return
     state = Path(settings.state.dir)
@@ -93,14 +109,14 @@ def capacity(
     except UsageError:
         if not probing or asked:
             raise
-        o.print_result({"probe": _as_json(probed)}, given.json, lambda: _show_probe(probed))
+        o.print_result({"probe": _as_json(probed)}, given.json, lambda: show_probe(probed))
         return
     report = _Report.of(settings, counts, gateways or len(settings.ib.each_gateway), latency, probed)
     as_json = report.as_json(basis) | ({"probe": _as_json(probed)} if probing else {})
 
     def print_tables() -> None:
         if probing:
-            _show_probe(probed)
+            show_probe(probed)
         report.show(basis)
 
     o.print_result(as_json, given.json, print_tables)
@@ -184,6 +200,7 @@ class _Report:
     settings: Settings
     mode: Mode
     timing_from: dict[Mode, str]
+    rate_from: str
 
     @classmethod
     def of(
@@ -195,7 +212,7 @@ class _Report:
         probed: ProbeResult | None,
     ) -> "_Report":
         timing, timing_from = timing_of(probed, latency_ms)
-        limits = Limits.of(settings)
+        limits = Limits.of(settings, probed)
         known, total = (counts, counts.total) if isinstance(counts, ContractCounts) else (None, counts)
         case = Case(total, slot_seconds(settings.acquisition.slot_grace_s), limits, timing, gateways)
         mode = mode_of(
@@ -205,7 +222,7 @@ class _Report:
             timing.occupancy if probed else UNMEASURED,
             interest_needed=False,
         )
-        return cls(case, known, settings, mode, timing_from)
+        return cls(case, known, settings, mode, timing_from, rate_from(probed))
 
     @property
     def preset(self) -> str:
@@ -219,6 +236,10 @@ class _Report:
             "available_s": case.available_s,
             "lines": limits.lines,
             "messages_per_second": limits.messages_per_second,
+            "messages_of": "session" if limits.shared_rate else "connection",
+            "messages_of_from": self.rate_from,
+            "cancels_count": limits.cancels_count,
+            "connections": limits.connections,
             "head_room": limits.head_room,
             "gateways": case.gateways,
             "seconds_a_contract": {mode: case.timing.of(mode) for mode in MODES},
@@ -235,6 +256,10 @@ class _Report:
                 for mode in MODES
                 for preset in PRESETS
             ],
+            "by_connections": [
+                {"connections": connections, **_figures(fit)}
+                for connections, fit in case.by_connections(self.mode, self.preset)
+            ],
             "changes": [
                 {"change": change.what, "contracts": change.fit.contracts, **_figures(change.fit)}
                 for change in case.changes(self.mode, self.preset, self.settings.filters, self.counts)
@@ -247,9 +272,10 @@ class _Report:
         show.line(f"{case.contracts:,} contracts: {basis}")
         show.line(f"{case.available_s:,.0f} seconds: the half-hour of a slot less its grace")
         gateways = "1 gateway" if case.gateways == 1 else f"{case.gateways} gateways, each"
+        connections = "1 connection" if limits.connections == 1 else f"{limits.connections} connections"
         show.line(
-            f"{gateways} with {limits.lines:,} market data lines and {limits.messages_per_second:,.4g} messages "
-            f"a second, of which {limits.head_room:.0%} are used"
+            f"{gateways} with {limits.lines:,} market data lines, {connections} and {limits.messages_per_second:,.4g} "
+            f"messages a second {'for all' if limits.shared_rate else 'each'}, of which {limits.head_room:.0%} are used"
         )
         for mode in MODES:
             rows = [
@@ -265,6 +291,7 @@ class _Report:
             ]
             show.table(pl.DataFrame(rows, schema_overrides={"lines": pl.Float64}), self._heading(mode))
         show.line("* as configured; lines or gateways: how many it takes to capture all, – where none suffice")
+        self._show_connections(data)
         if data["changes"]:
             rows = [
                 {"change": row["change"], "contracts": float(row["contracts"]), **_cells(row)}
@@ -272,9 +299,32 @@ class _Report:
             ]
             show.table(pl.DataFrame(rows), f"\nWhat would make {self.mode}, {self.preset} fit: one thing at a time")
 
+    def _show_connections(self, data: dict[str, Any]) -> None:
+        """Print what several connections to a gateway would capture, and what bounds them then."""
+        if self.case.limits.shared_rate:
+            show.line(f"More connections capture no more: the messages of all are counted together ({self.rate_from})")
+            return
+        rows = [
+            {"connections": str(row["connections"]), **_cells(row), "bound by": row["bound_by"]}
+            for row in data["by_connections"]
+        ]
+        show.table(pl.DataFrame(rows), f"\nConnections to each gateway, {self.mode}, {self.preset}")
+        show.line(f"messages: {self.rate_from}")
+        show.line(
+            f"cpu: a core at {1000 * CPU_SECONDS_A_CONTRACT:g} ms a contract, as docs/benchmarks.md measured it; yours "
+            "may differ"
+        )
+
     def _heading(self, mode: Mode) -> str:
         seconds = self.case.timing.of(mode)
         return f"\n{mode.capitalize()}: {seconds:.2f} s a contract ({self.timing_from[mode]})"
+
+
+def rate_from(probed: ProbeResult | None) -> str:
+    """Where it is known from whose the message rate is: measured, or IB's page."""
+    if probed is None or probed.rate_per is None:
+        return "each has the message rate, as IB's page has it; capacity --probe measures it"
+    return f"measured on {probed.probed_at:%Y-%m-%d}"
 
 
 def timing_of(probed: ProbeResult | None, latency_ms: float | None) -> tuple[Timing, dict[Mode, str]]:
@@ -312,33 +362,3 @@ def _cells(row: dict[str, Any]) -> dict[str, float]:
 
 def _as_json(result: ProbeResult | None) -> dict[str, Any] | None:
     return None if result is None else result.model_dump(mode="json")
-
-
-def _show_probe(result: ProbeResult | None) -> None:
-    """Print what a probe found."""
-    if result is None:
-        return
-    excess = {"reject": "error 100", "pace": "they wait", None: COUNTS[None]}
-    latencies = (
-        ("quote after", result.quote),
-        ("model greeks after", result.model),
-        ("snapshot ends after", result.snapshot),
-    )
-    rows = [
-        ("cancels count as messages", COUNTS[result.cancels_count]),
-        ("messages above the limit", excess[result.excess_messages]),
-        ("snapshots hold lines", COUNTS[result.snapshots_hold_lines]),
-        *((f"{what}, p50 / p99 (samples)", _latency(one)) for what, one in latencies),
-        ("snapshots with model greeks", f"{result.snapshots_with_model} of {result.snapshots_asked}"),
-        ("messages sent, errors 100", f"{result.messages:,}, {result.pacing_errors}"),
-    ]
-    show.table(
-        pl.DataFrame(rows, schema=["measured", "result"], orient="row"),
-        f"{result.gateway} ({result.origin}), {result.probed_at:%Y-%m-%d %H:%M} UTC, {result.seconds:.0f} s",
-    )
-    for note in result.notes:
-        show.line(f"note: {note}")
-
-
-def _latency(one: Latency | None) -> str:
-    return "–" if one is None else f"{one.p50_ms:,.0f} / {one.p99_ms:,.0f} ms ({one.samples:,})"

@@ -179,7 +179,7 @@ def _share(settings: Settings, contracts: int) -> float:
     probed = stored(Path(settings.state.dir), f"{settings.ib.host}:{settings.ib.port}")
     occupancy = probed.occupancy if probed else UNMEASURED
     timing = Timing(streaming_s=occupancy.streaming_s) if occupancy.streaming_s else Timing()
-    limits = Limits.of(settings)
+    limits = Limits.of(settings, probed)
     mode = mode_of(
         settings.acquisition.mode, limits.lines, limits.messages_per_second, occupancy, interest_needed=False
     )
