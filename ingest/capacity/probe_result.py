@@ -108,7 +108,8 @@ def connections_to_fill(lines: int, rate: float, line_seconds: float, *, cancels
 
     A contract holds a line for `line_seconds`, and takes two messages, or one where cancels are free.
     """
-    if line_seconds <= 0:
+    # Also for the NaN of a file that somebody has edited.
+    if not line_seconds > 0:
         return MOST_CONNECTIONS
     messages = (1 if cancels_free else 2) * lines / line_seconds
     # A rounding error is no reason for another connection.

@@ -261,6 +261,8 @@ def result_of(origin: str, hour: int) -> ProbeResult:
         # 32 is what IB lets in: four are left to others
         ("auto", {"rate_per": "connection"}, 0.01, 28),
         ("auto", {"rate_per": "connection"}, 0.0, 28),
+        ("auto", {"rate_per": "connection"}, math.nan, 28),
+        ("auto", {"rate_per": "connection"}, math.inf, 1),
         (7, None, 1.0, 7),
         (7, {"rate_per": "session"}, 1.0, 7),
         (32, {"rate_per": "connection"}, 1.0, 32),

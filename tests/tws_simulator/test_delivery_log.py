@@ -164,6 +164,18 @@ async def test_a_log_that_cannot_be_written_is_said_before_anybody_connects(tmp_
         await gateway.start()
 
 
+async def test_a_log_that_can_no_longer_be_written_ends_and_clients_are_served_on(start_gateway: StartGateway) -> None:
+    # every write to it says that the disk is full (full(4))
+    gateway = await start_gateway(delivery_log=Path("/dev/full"))
+    async with RawClient.ready(gateway.port) as client:
+        for number, conid in enumerate(conids(gateway, 2)):
+            client.writer.write(market_data(number, conid))
+            await client.until(lambda fields: fields[0] == MODEL)
+        await eventually(lambda: gateway._state.deliveries is None)
+        client.writer.write(market_data(9, conids(gateway, 3)[2]))
+        await client.until(lambda fields: fields[0] == MODEL)
+
+
 async def test_without_the_option_nothing_is_noted(start_gateway: StartGateway) -> None:
     gateway = await start_gateway()
     async with RawClient.ready(gateway.port) as client:

@@ -257,7 +257,12 @@ class ClientConnection(asyncio.Protocol):
                 self.state.timers.call_later(_NOTE_AGAIN_SECONDS, self._note_later)
             return
         answers, self._answers = self._answers, []
-        log.note(self.client_id, self.state.market.clock.now(), answers)
+        try:
+            log.note(self.client_id, self.state.market.clock.now(), answers)
+        except OSError as reason:
+            # The disk is full, say: clients are served on, and whoever reads the log finds that it ends.
+            _log.error("delivery log ended", reason=reason.strerror or str(reason))
+            self.state.deliveries = None
 
     def _note_later(self) -> None:
         self._notes_later = False

@@ -23,7 +23,7 @@ def show_probe(result: ProbeResult | None) -> None:
         ("cancels count as messages", COUNTS[result.cancels_count]),
         ("messages above the limit", excess[result.excess_messages]),
         ("the message limit is that of", RATE[result.rate_per]),
-        ("connections that fill the lines", _count(result.connections_to_lines)),
+        ("connections that fill the lines", _to_lines(result)),
         ("snapshots hold lines", COUNTS[result.snapshots_hold_lines]),
         *((f"{what}, p50 / p99 (samples)", _latency(one)) for what, one in latencies),
         ("snapshots with model greeks", f"{result.snapshots_with_model} of {result.snapshots_asked}"),
@@ -37,8 +37,10 @@ def show_probe(result: ProbeResult | None) -> None:
         show.line(f"note: {note}")
 
 
-def _count(number: int | None) -> str:
-    return COUNTS[None] if number is None else f"{number}"
+def _to_lines(result: ProbeResult) -> str:
+    if result.rate_per == "session":
+        return "no number does: they share the limit"
+    return COUNTS[None] if result.connections_to_lines is None else f"{result.connections_to_lines:,}"
 
 
 def _latency(one: Latency | None) -> str:
