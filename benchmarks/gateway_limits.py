@@ -194,21 +194,42 @@ async def paced() -> Row:
     return "the same with `--over-rate pace`", under, at, over
 
 
+async def two_connections(rate_per: str) -> Row:
+    async def burst(each: int) -> str:
+        async with gateway(rules={"rate_per": rate_per, "violation_per": "second"}) as running:
+            pair = [await Client.connect(running.port, number) for number in (1, 2)]
+            await asyncio.sleep(1)
+            for client in pair:
+                client.now(each)
+            told = await pair[0].told(), await pair[1].told()
+            return f"{each} at once on each: {told[0] if told[0] == told[1] else ' and '.join(told)}"
+
+    under, at, over = (24, 25, 30) if rate_per == "session" else (49, 50, 55)
+    cells = await asyncio.gather(burst(under), burst(at), burst(over))
+    label = "two connections" if rate_per == "connection" else "the same with `--rate-per session`"
+    return f"{label}, `--violation-per second`" if rate_per == "connection" else label, *cells
+
+
 async def lines() -> Row:
     async def hold(count: int) -> str:
         async with gateway(messages_per_second=5000) as running:
-            client = await Client.connect(running.port)
-            for number, conid in enumerate(conids(running, count)):
+            # the last request is that of a connection that holds no line
+            client, other = [await Client.connect(running.port, number) for number in (1, 2)]
+            *most, last = enumerate(conids(running, count))
+            for number, conid in most:
                 client.subscribe(number, conid)
-            told = f"{count}: {await client.told()}"
+            held = await client.told()
+            other.subscribe(*last)
+            told = f"{count}: {await other.told()}" if held == "no error" else held
             if count > 100:
                 client.send(2, 2, 0)
-                client.subscribe(999, conids(running, 1)[0])
-                told += f"; after one cancel: {await client.told()}"
+                await client.quiet()
+                other.subscribe(999, conids(running, 1)[0])
+                told += f"; after one cancel: {await other.told()}"
             return told
 
     under, at, over = await asyncio.gather(hold(99), hold(100), hold(101))
-    return "market data lines: 100 for the account", under, at, over
+    return "market data lines: 100 for the account, over two connections", under, at, over
 
 
 async def snapshot_time() -> Row:
@@ -345,6 +366,8 @@ async def main() -> None:
         third_violation(),
         third_second(),
         paced(),
+        two_connections("connection"),
+        two_connections("session"),
         lines(),
         snapshot_time(),
         snapshot_generics(),
