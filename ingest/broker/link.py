@@ -1,9 +1,10 @@
 """The socket to TWS or IB Gateway: connecting with a free client id, and noticing that nobody is there any more."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from ingest.broker.codes import CLIENT_ID_IN_USE, is_advisory
 from ingest.broker.library import IB, Contract, new_client
@@ -14,6 +15,7 @@ from lake.rows import bounded_text
 log = structlog.get_logger(__name__)
 
 IN_USE = "is in use"
+FIRST_RECONNECT_S, LONGEST_RECONNECT_S = 0.25, 10.0
 OnError = Callable[[int, int, str, Contract | None], None]
 
 
@@ -126,6 +128,29 @@ def _failure(said: str | None, *, greeted: bool, closed: bool) -> Exception:
     if greeted:
         return _ClientIdTaken("was turned away without a word" if closed else "was left without an answer")
     return _Refused("closed the connection before it said anything") if closed else TimeoutError()
+
+
+async def open_persistently(open_once: Callable[[], Awaitable[None]], where: str, seconds: float) -> None:
+    """Have `open_once` done, trying for so many seconds. Raises BrokerUnreachable with its last reason."""
+    reason = ""
+    try:
+        async with asyncio.timeout(seconds):
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(BrokerUnreachable),
+                wait=wait_exponential_jitter(
+                    max=LONGEST_RECONNECT_S, jitter=FIRST_RECONNECT_S, multiplier=FIRST_RECONNECT_S
+                ),
+                stop=stop_after_delay(seconds),
+                reraise=True,
+            ):
+                with attempt:
+                    try:
+                        await open_once()
+                    except BrokerUnreachable as failure:
+                        reason = f": {failure}"
+                        raise
+    except TimeoutError:
+        raise BrokerUnreachable(f"the gateway at {where} was not back within {seconds:.0f} s{reason}") from None
 
 
 async def until_silent(ib: IB, heartbeat_s: float, timeout_s: float, count: Callable[[], None]) -> None:

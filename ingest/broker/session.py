@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from ingest.broker import codes, link
+from ingest.broker.common import CommonState
 from ingest.broker.library import IB, Contract, Ticker, evict, request_market_data
 from ingest.broker.outages import Outage, OutageKind, Outages, farm_name, outage_change
 from ingest.broker.pacing import Pace
 from ingest.broker.subscription import NullWatcher, RequestError, Subscription, Watcher
-from ingest.calendar.clock import Clock, ControlPort, HostClock
+from ingest.calendar.clock import Clock, ControlPort
 from ingest.contracts import OptionContract, Underlying
 from ingest.errors import BrokerUnreachable
 from ingest.settings import AcquisitionSettings, IbSettings
@@ -27,7 +27,6 @@ from lake.origin import Origin
 
 log = structlog.get_logger(__name__)
 
-FIRST_RECONNECT_S, LONGEST_RECONNECT_S = 0.25, 10.0
 # An error 100 does not name the message that was dropped: it is one of the last second, or came just before it.
 DROPPED_WITHIN_S = 2.0
 # How often IB is asked whether it is back, seconds.
@@ -41,19 +40,19 @@ class BrokerSession:
 
     The `watcher` is told of ticks, errors and outages; `outages` are those in force. When the socket is lost the
     session stays what it is, without subscriptions, until `reconnect` brings it back with its market data type.
+    Sessions of a pool have a `common` state; `client_id` is the one that is tried first.
     """
 
-    def __init__(self, settings: IbSettings) -> None:
+    def __init__(self, settings: IbSettings, common: CommonState | None = None, client_id: int | None = None) -> None:
         self.settings = settings
         self.messages = 0
         self.pacing_errors = 0
-        self.delayed = False
-        self.clock: Clock = HostClock()
+        self._common = common or CommonState()
         self.control: ControlPort | None = None
         self.watcher: Watcher = NullWatcher()
         self.outages = Outages()
         self._ib = IB()
-        self._client_id: int | None = None
+        self._client_id = client_id
         self._origin: Origin | None = None
         self._wanted_type = 1
         self._market_data_type: int | None = None
@@ -73,11 +72,11 @@ class BrokerSession:
     async def connect(cls, settings: IbSettings) -> AsyncIterator["BrokerSession"]:
         """A connected session; disconnects at the end. Raises BrokerUnreachable with the reason and the next step."""
         session = cls(settings)
-        await session._open()
+        await session.open()
         try:
             yield session
         finally:
-            session._hang_up()
+            session.close()
 
     async def reconnect(self, seconds: float) -> None:
         """Connect again, trying for so many seconds; at once when it is connected.
@@ -86,33 +85,14 @@ class BrokerSession:
         """
         if self.connected:
             return
-        reason = ""
-        try:
-            async with asyncio.timeout(seconds):
-                async for attempt in AsyncRetrying(
-                    retry=retry_if_exception_type(BrokerUnreachable),
-                    wait=wait_exponential_jitter(
-                        max=LONGEST_RECONNECT_S, jitter=FIRST_RECONNECT_S, multiplier=FIRST_RECONNECT_S
-                    ),
-                    stop=stop_after_delay(seconds),
-                    reraise=True,
-                ):
-                    with attempt:
-                        try:
-                            await self._open()
-                        except BrokerUnreachable as failure:
-                            reason = f": {failure}"
-                            raise
-        except TimeoutError:
-            raise BrokerUnreachable(
-                f"the gateway at {self.address} was not back within {seconds:.0f} s{reason}"
-            ) from None
+        await link.open_persistently(self.open, self.address, seconds)
         if self._market_data_type is not None:
             self._market_data_type = None
             self.use_market_data_type(self._wanted_type)
         self._outage_over("socket")
 
-    async def _open(self) -> None:
+    async def open(self) -> None:
+        """Connect. Raises BrokerUnreachable with the reason and the next step."""
         self._ib, self._client_id = await link.open_link(self.settings, self._error_arrived, self._client_id)
         self._ib.pendingTickersEvent += self._ticks_arrived
         self._ib.disconnectedEvent += self._socket_lost
@@ -124,7 +104,7 @@ class BrokerSession:
             if not self.connected:
                 raise BrokerUnreachable(f"the gateway at {self.address} hung up: look at its window or its log")
         except BaseException:
-            self._hang_up()
+            self.close()
             raise
         self._heartbeat = asyncio.create_task(self._watch_heartbeat(self._ib), name="broker-heartbeat")
         log.info(
@@ -135,7 +115,8 @@ class BrokerSession:
             server=self._ib.client.serverVersion(),
         )
 
-    def _hang_up(self) -> None:
+    def close(self) -> None:
+        """Disconnect."""
         self._stop_heartbeat()
         self._ib.disconnectedEvent -= self._socket_lost
         self._ib.disconnect()
@@ -161,8 +142,22 @@ class BrokerSession:
         return f"{self.settings.host}:{self.settings.port}"
 
     @property
+    def clock(self) -> Clock:
+        """The pipeline's clock: the host's, or that of a simulated gateway, one for all connections to it."""
+        return self._common.clock
+
+    @clock.setter
+    def clock(self, clock: Clock) -> None:
+        self._common.clock = clock
+
+    @property
+    def delayed(self) -> bool:
+        """Whether delayed data is taken, on all connections to the gateway."""
+        return self._common.delayed
+
+    @property
     def client_id(self) -> int | None:
-        """The client id that was free, None before the first connection."""
+        """The client id that was free, or is tried first; None when it is not known yet."""
         return self._client_id
 
     @property
@@ -205,7 +200,9 @@ class BrokerSession:
     def pace(self, acquisition: AcquisitionSettings) -> Pace:
         """The budget of this connection under the preset: what it has learned holds from one slot to the next."""
         if acquisition.preset not in self._paces:
-            self._paces[acquisition.preset] = Pace(self.settings, acquisition)
+            lines = self._common.lines(self.settings, acquisition)
+            free = self._common.cancels_free
+            self._paces[acquisition.preset] = Pace(self.settings, acquisition, lines=lines, cancels_free=free)
         return self._paces[acquisition.preset]
 
     # -- market data ---------------------------------------------------------------------------------------------
@@ -227,9 +224,14 @@ class BrokerSession:
     def fall_back_to_delayed(self) -> None:
         """Take delayed data for as long as this session lasts: IB still shows live data where it is permitted."""
         if not self.delayed:
-            self.delayed = True
+            self._common.delayed = True
             log.warning("delayed_fallback", gateway=self.address, market_data_type=self._wanted_type)
-            self.use_market_data_type(self._wanted_type)
+        self.use_market_data_type(self._wanted_type)
+
+    @property
+    def asks_for_delayed(self) -> bool:
+        """Whether this connection has asked IB for delayed data."""
+        return self._market_data_type in codes.DELAYED_TYPES
 
     @property
     def lines_in_use(self) -> int:
@@ -267,7 +269,7 @@ class BrokerSession:
         if not self.connected:
             raise BrokerUnreachable(f"the connection to {self.address} was lost")
         self.messages += 1
-        delayed = self._market_data_type in codes.DELAYED_TYPES
+        delayed = self.asks_for_delayed
         if snapshot:
             generic_ticks = ""
         elif delayed:

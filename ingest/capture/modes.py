@@ -8,6 +8,11 @@ Mode = Literal["streaming", "snapshot"]
 MESSAGES: dict[Mode, int] = {"streaming": 2, "snapshot": 1}
 
 
+def messages_of(mode: Mode, cancels_free: bool = False) -> int:
+    """Messages that a contract takes; with `cancels_free` IB does not count cancels."""
+    return 1 if cancels_free else MESSAGES[mode]
+
+
 @dataclass(frozen=True, slots=True)
 class LineOccupancy:
     """How many seconds a contract holds a market data line, by mode; 0 where it holds none, None where unmeasured."""

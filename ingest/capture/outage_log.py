@@ -1,7 +1,10 @@
 """The outages that a capture meets: which requests they hold back, and for how long. Pure."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 
 from ingest.broker import Outage, OutageKind
 
@@ -57,11 +60,33 @@ class OutageLog:
             if outage.concerns(option=option) and not (delayed and kind == "competing_session")
         ]
 
-    @property
-    def seconds(self) -> float:
-        """Seconds in which anything was out of reach; outages at one time count once."""
-        total, reached = 0.0, 0.0
-        for outage in sorted(self.past, key=lambda outage: outage.since):
-            total += max(0.0, outage.until - max(outage.since, reached))
-            reached = max(reached, outage.until)
-        return total
+
+def merged(of_connections: Sequence[Sequence[PastOutage]]) -> list[PastOutage]:
+    """The outages that several connections met, in order of their beginnings; what overlaps in kind and time is one."""
+    events: list[PastOutage] = []
+    latest: dict[OutageKind, int] = {}
+    for outage in sorted(chain(*of_connections), key=lambda outage: outage.since):
+        number = latest.get(outage.kind)
+        if number is None or events[number].until < outage.since:
+            latest[outage.kind] = len(events)
+            events.append(outage)
+        else:
+            events[number] = replace(events[number], until=max(events[number].until, outage.until))
+    return events
+
+
+def seconds_on_all(of_connections: Sequence[Sequence[PastOutage]]) -> float:
+    """Seconds in which each connection had anything out of reach; outages of one at one time count once."""
+    changes: list[tuple[float, int]] = []
+    for past in of_connections:
+        reached = -math.inf
+        for outage in sorted(past, key=lambda outage: outage.since):
+            if outage.until > (begins := max(outage.since, reached)):
+                changes += [(begins, 1), (outage.until, -1)]
+                reached = outage.until
+    total, out, since = 0.0, 0, 0.0
+    for at, change in sorted(changes):
+        if out == len(of_connections):
+            total += at - since
+        out, since = out + change, at
+    return total

@@ -30,6 +30,19 @@ class QuoteRequest:
         return isinstance(self.contract, OptionContract)
 
 
+def are_pair(one: OptionContract | Underlying, other: OptionContract | Underlying) -> bool:
+    """Whether they are call and put of one strike."""
+    return (
+        isinstance(one, OptionContract)
+        and isinstance(other, OptionContract)
+        and one.right != other.right
+        and one.strike == other.strike
+        and one.expiry == other.expiry
+        and one.trading_class == other.trading_class
+        and one.underlying == other.underlying
+    )
+
+
 @dataclass(slots=True, eq=False)
 class TrackedRequest:
     """One contract on its way through a slot.
@@ -53,11 +66,14 @@ class RequestQueue:
         self._underlyings: deque[TrackedRequest] = deque()
         self._options: deque[TrackedRequest] = deque()
         self._retries: list[TrackedRequest] = []
+        # The other right of a strike that a sender has just taken, for the same sender.
+        self._reserved: dict[object, TrackedRequest] = {}
 
     def __len__(self) -> int:
-        return len(self._underlyings) + len(self._options) + len(self._retries)
+        return len(self._underlyings) + len(self._options) + len(self._retries) + len(self._reserved)
 
     def __iter__(self) -> Iterator[TrackedRequest]:
+        yield from self._reserved.values()
         yield from self._underlyings
         yield from self._options
         yield from self._retries
@@ -77,8 +93,12 @@ class RequestQueue:
         tracked.not_before = not_before
         self._retries.append(tracked)
 
-    def next(self, now: float, blocked: Callable[[QuoteRequest], bool] | None = None) -> TrackedRequest | None:
-        """The request that is sent next, None while none may be; it stays queued."""
+    def next(
+        self, now: float, blocked: Callable[[QuoteRequest], bool] | None = None, sender: object = None
+    ) -> TrackedRequest | None:
+        """The request that is sent next, by `sender`, None while none may be; it stays queued."""
+        if self._reserved and (reserved := self._reserved.get(sender)) is not None:
+            return reserved
         if self._retries and not self._underlyings and not self._options:
             waited = [tracked for tracked in self._retries if tracked.not_before <= now]
             self._retries = [tracked for tracked in self._retries if tracked.not_before > now]
@@ -88,9 +108,25 @@ class RequestQueue:
                 return line[0]
         return None
 
-    def take(self, tracked: TrackedRequest) -> None:
-        """Remove the request that `next` gave."""
-        assert self._line(tracked).popleft() is tracked
+    def is_first(self, tracked: TrackedRequest, sender: object = None) -> bool:
+        """Whether `sender` may still take the request that `next` gave."""
+        line = self._line(tracked)
+        return self._reserved.get(sender) is tracked or bool(line and line[0] is tracked)
+
+    def take(self, tracked: TrackedRequest, sender: object = None) -> None:
+        """Remove the request that `next` gave; where `sender` is one of several, it gets the other right next."""
+        if self._reserved and self._reserved.get(sender) is tracked:
+            del self._reserved[sender]
+            return
+        line = self._line(tracked)
+        assert line.popleft() is tracked
+        if sender is not None and line and are_pair(tracked.request.contract, line[0].request.contract):
+            self._reserved[sender] = line.popleft()
+
+    def unreserve(self, sender: object) -> None:
+        """`sender` cannot go on: what is reserved for it is the next for any."""
+        if (tracked := self._reserved.pop(sender, None)) is not None:
+            self.put_back([tracked])
 
     def _line(self, tracked: TrackedRequest) -> deque[TrackedRequest]:
         return self._options if tracked.request.is_option else self._underlyings
