@@ -18,10 +18,11 @@ from flows.clock_evidence import require_publishable
 from flows.models import BuildPaths, BuildResult, DbtProject, clock_variables
 from flows.publication import BuildOutcome, Publication, dates_to_judge_again, publish
 from flows.seeds import symbols_of_no_use
-from ingest.broker import BrokerSession
+from ingest.broker import BrokerPool, BrokerSession
+from ingest.broker.pacing import ASSUMED_LINE_SECONDS
 from ingest.calendar.clock import Clock, MarketClock
 from ingest.calendar.sessions import NEW_YORK, Session, Slot, next_session, previous_session, session_on
-from ingest.capacity.probe_result import stored
+from ingest.capacity.probe_result import connections_for, stored
 from ingest.capture import Outcome
 from ingest.capture.fleet import BatchConnection, SlotObserver
 from ingest.capture.modes import UNMEASURED
@@ -90,13 +91,23 @@ class PipelineContext:
 class BrokerContext:
     """What the steps share that need the broker: it is connected, and the lake of its origin is open.
 
-    `session` is the first gateway that answered; the `others` of ``ib.gateways`` share the batches of slots with it.
+    `pools` are the connections to each gateway that answered, which share the batches of slots; discovery and open
+    interest use the first.
     """
 
     context: PipelineContext
-    session: BrokerSession
     lake: Lake
-    others: tuple[BrokerSession, ...] = ()
+    pools: tuple[BrokerPool, ...]
+
+    @property
+    def session(self) -> BrokerSession:
+        """The first connection to the first gateway."""
+        return self.pools[0].first
+
+    @property
+    def others(self) -> tuple[BrokerSession, ...]:
+        """The first connection to each other gateway."""
+        return tuple(pool.first for pool in self.pools[1:])
 
     async def discover(
         self,
@@ -111,7 +122,7 @@ class BrokerContext:
         _check_discovery(trading_session, self.session.clock.now())
         context = self.context
         with active_step(context.state, STEPS[mode], trading_session.trade_date):
-            return await discover(self._context(trading_session, self._alone), self.session, on_underlying, mode)
+            return await discover(self._context(trading_session, self._alone), self.pools[0], on_underlying, mode)
 
     def reuse_frozen(self, trading_session: Session, reason: str) -> Run:
         """Freeze the last set for a session whose discovery has lost the broker."""
@@ -133,7 +144,7 @@ class BrokerContext:
         context = self.context
         await self._align_clocks()
         with active_step(context.state, CAPTURE_STEPS[view], slot.trade_date, slot.slot_30m):
-            connections = [self._connection(session) for session in (self.session, *self.others)]
+            connections = [self._connection(pool) for pool in self.pools]
             return await capture_slot_on(self._context(trading_session), connections, slot, view, observer)
 
     async def enrich(
@@ -142,14 +153,14 @@ class BrokerContext:
         """Observe the open interest of a session that has closed."""
         context = self.context
         with active_step(context.state, "enrichment", trading_session.trade_date):
-            return await enrich(self._context(trading_session, self._alone), self.session, on_outcome)
+            return await enrich(self._context(trading_session, self._alone), self.pools[0], on_outcome)
 
     def _context(self, trading_session: Session, settings: Settings | None = None) -> StepContext:
         return self.context.step(self.lake, trading_session, settings)
 
-    def _connection(self, session: BrokerSession) -> BatchConnection:
-        probed = stored(self.context.state, session.address)
-        return BatchConnection(session, probed.occupancy if probed else UNMEASURED)
+    def _connection(self, broker: BrokerSession | BrokerPool) -> BatchConnection:
+        probed = stored(self.context.state, broker.address, broker.origin)
+        return BatchConnection(broker, probed.occupancy if probed else UNMEASURED)
 
     @property
     def _alone(self) -> Settings:
@@ -206,24 +217,24 @@ def _check_discovery(trading_session: Session, now: datetime) -> None:
 async def connect_broker(context: PipelineContext) -> AsyncIterator[BrokerContext]:
     """Connect to the broker's gateways and open, or create, the lake of their origin.
 
-    A gateway that cannot be reached is recorded, and the others do its work. Raises BrokerUnreachable when none can,
-    UsageError when they are not of one origin.
+    Each has as many connections as ``ib.connections`` and its probe say. A gateway that cannot be reached is recorded,
+    and the others do its work. Raises BrokerUnreachable when none can, UsageError when they are not of one origin.
     """
     async with AsyncExitStack() as stack:
 
-        async def reach(ib: IbSettings) -> BrokerSession | BrokerUnreachable:
+        async def reach(ib: IbSettings) -> BrokerPool | BrokerUnreachable:
             try:
-                return await stack.enter_async_context(BrokerSession.connect(ib))
+                return await stack.enter_async_context(_pool_of(context, ib))
             except BrokerUnreachable as reason:
                 return reason
 
         answers = await asyncio.gather(*(reach(ib) for ib in context.settings.ib.each_gateway))
-        sessions = [answer for answer in answers if isinstance(answer, BrokerSession)]
+        pools = [answer for answer in answers if isinstance(answer, BrokerPool)]
         reasons = [answer for answer in answers if isinstance(answer, BrokerUnreachable)]
-        if not sessions:
+        if not pools:
             raise BrokerUnreachable("; ".join(map(str, reasons))) from reasons[0]
-        first = sessions[0]
-        for other in sessions[1:]:
+        first = pools[0]
+        for other in pools[1:]:
             if other.origin != first.origin:
                 raise UsageError(
                     f"{first.address} is {first.origin} and {other.address} is {other.origin}: "
@@ -234,7 +245,19 @@ async def connect_broker(context: PipelineContext) -> AsyncIterator[BrokerContex
         await recover_answers(context.state, lake, first.clock)
         if reasons:
             _record_unreachable(context, lake, first.clock.now(), reasons)
-        yield BrokerContext(context, first, lake, tuple(sessions[1:]))
+        yield BrokerContext(context, lake, tuple(pools))
+
+
+@asynccontextmanager
+async def _pool_of(context: PipelineContext, ib: IbSettings) -> AsyncIterator[BrokerPool]:
+    """The connections to one gateway: as many as its lines can use, as far as its probe has shown."""
+    async with BrokerPool.connect(ib) as pool:
+        # Only who is connected knows whether this is the gateway that was probed.
+        probed = stored(context.state, pool.address, pool.origin)
+        holds_s = (probed.occupancy.streaming_s if probed else None) or ASSUMED_LINE_SECONDS
+        wanted = connections_for(ib.connections, probed, ib.lines, ib.message_limit, holds_s)
+        await pool.grow(wanted, cancels_free=probed is not None and probed.cancels_free is True)
+        yield pool
 
 
 async def recover_answers(state: Path, lake: Lake, clock: Clock) -> list[Recovered]:

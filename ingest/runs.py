@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 import uuid_utils
 
-from ingest.broker import BrokerSession
+from ingest.broker import BrokerPool, BrokerSession
 from ingest.calendar.clock import Clock
 from lake.reads import reader
 from lake.rows import bounded_text
@@ -97,12 +97,13 @@ class Run:
             (found,) = reads.rows(table, ours, "count(*) as count", ingest_id=self.ingest_id)
         return int(found["count"])
 
-    def watch(self, session: BrokerSession) -> None:
-        """Count the messages of `session` from now on."""
+    def watch(self, session: BrokerSession | BrokerPool) -> None:
+        """Count the messages of `session`, or of all of a pool, from now on."""
+        self.measures["connections"] = len(BrokerPool.of(session).standing)
         self.gateway = session.address
         self._messages_before, self._pacing_before = session.messages, session.pacing_errors
 
-    def count_messages(self, session: BrokerSession) -> None:
+    def count_messages(self, session: BrokerSession | BrokerPool) -> None:
         """Take the messages and pacing errors of `session` since `watch`."""
         self.measures["messages"] = session.messages - self._messages_before
         self.measures["pacing_errors"] = session.pacing_errors - self._pacing_before

@@ -28,7 +28,7 @@ from lake.vocabulary import (
 )
 
 # Raised with every change of a table here; columns are only ever added, and nullable (lake/maintenance/evolution.py).
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # Schemas of the tables that dbt writes; their trade dates are published.
 PUBLISHED_SCHEMAS = ("clean", "quality")
@@ -42,6 +42,7 @@ SMALL = pa.int32()
 PRICE = pa.float64()
 MODEL = pa.float32()
 FLAGS = pa.list_(TEXT)
+RATES = pa.list_(PRICE)
 VERSIONS = pa.map_(TEXT, COUNT)
 
 
@@ -253,7 +254,9 @@ RUNS = Table(
         Column("latency_p50_ms", PRICE, "median of request to row, wall-clock milliseconds"),
         Column("latency_p99_ms", PRICE, "99th percentile of request to row, wall-clock milliseconds"),
         Column("mode", TEXT, "how options were asked: streaming or snapshot"),
-        Column("message_rate", PRICE, "messages a second allowed at the end, after cuts and recovery"),
+        Column("message_rate", PRICE, "messages a second allowed at the end, after cuts and recovery, all connections"),
+        Column("connections", SMALL, "connections to the gateway that stood when it began"),
+        Column("message_rates", RATES, "message_rate of each of them, in the order of their client ids"),
         Column("open_window", COUNT, "contracts expected to answer at once at the end, by rate and latency"),
         Column("outage_s", PRICE, "wall-clock seconds in which the broker was out of reach"),
         _must("started_at", INSTANT, "start, in pipeline time"),

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 
 import structlog
 
-from ingest.broker.common import CommonState
 from ingest.broker.pacing import PoolPace
 from ingest.broker.session import BrokerSession
 from ingest.calendar.clock import Clock
@@ -33,25 +32,38 @@ class BrokerPool:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(
-        cls, settings: IbSettings, connections: int = 1, *, cancels_free: bool = False
-    ) -> AsyncIterator["BrokerPool"]:
-        """So many connections to the gateway of `settings`, or as many as it lets in; disconnects at the end.
+    async def connect(cls, settings: IbSettings, connections: int = 1) -> AsyncIterator["BrokerPool"]:
+        """So many connections to the gateway of `settings`, or as many as it lets in (`grow`); disconnects at the end.
 
-        Client ids follow that of the settings, one each. Raises BrokerUnreachable, with the reason and the next step,
-        when the gateway lets in none.
+        Raises BrokerUnreachable, with the reason and the next step, when the gateway lets in none.
         """
-        spares = max(0, connections - 1)
-        each = settings.model_copy(update={"client_id_pool": settings.client_id_pool + spares})
-        common = CommonState(cancels_free=cancels_free)
-        first = BrokerSession(each, common)
-        await first.open()
-        others = [BrokerSession(each, common, each.client_id + number) for number in range(1, connections)]
+        async with BrokerSession.connect(settings) as first:
+            pool = cls([first])
+            try:
+                await pool.grow(connections)
+                yield pool
+            finally:
+                for session in pool.sessions[1:]:
+                    session.close()
+
+    async def grow(self, connections: int, *, cancels_free: bool = False) -> None:
+        """Open more connections, up to so many, as far as the gateway lets them in; before anything is asked.
+
+        Client ids follow that of the first, one each. With `cancels_free` IB is known not to count cancels.
+        """
+        first = self.first
+        first.common.cancels_free = cancels_free
+        wanted = range(len(self.sessions), connections)
+        settings = first.settings.model_copy(
+            update={"client_id_pool": first.settings.client_id_pool + max(0, connections - 1)}
+        )
+        others = [BrokerSession(settings, first.common, settings.client_id + number) for number in wanted]
         try:
-            yield cls([first, *await _let_in(others)])
-        finally:
-            for session in (first, *others):
+            self.sessions += tuple(await _let_in(others))
+        except BaseException:
+            for session in others:
                 session.close()
+            raise
 
     @property
     def first(self) -> BrokerSession:
@@ -62,6 +74,11 @@ class BrokerPool:
     def standing(self) -> list[BrokerSession]:
         """The connections whose socket is up."""
         return [session for session in self.sessions if session.connected]
+
+    @property
+    def asked(self) -> BrokerSession:
+        """The connection for a question or two: the first that stands, or else the first."""
+        return next((session for session in self.sessions if session.connected), self.first)
 
     @property
     def address(self) -> str:
@@ -141,10 +158,13 @@ async def _let_in(others: Sequence[BrokerSession]) -> list[BrokerSession]:
     """Connect `others` to a gateway that has let in one; those that it let in too, in order."""
 
     async def open_one(session: BrokerSession) -> BrokerSession | None:
+        # Where ids are left without an answer, trying one after another would take the slot's time.
         try:
-            await session.open()
-        except BrokerUnreachable as reason:
-            log.warning("connection_refused", gateway=session.address, reason=str(reason))
+            async with asyncio.timeout(session.settings.connect_timeout_s):
+                await session.open()
+        except (BrokerUnreachable, TimeoutError) as reason:
+            why = str(reason) or "it did not answer in time"
+            log.warning("connection_refused", gateway=session.address, reason=why)
             return None
         return session
 

@@ -47,7 +47,7 @@ class BrokerSession:
         self.settings = settings
         self.messages = 0
         self.pacing_errors = 0
-        self._common = common or CommonState()
+        self.common = common or CommonState()
         self.control: ControlPort | None = None
         self.watcher: Watcher = NullWatcher()
         self.outages = Outages()
@@ -64,6 +64,7 @@ class BrokerSession:
         self._reachability: asyncio.Task[None] | None = None
         self.known_contract = Contract(symbol="SPY", secType="STK", exchange="SMART", currency="USD")
         self._paces: dict[str, Pace] = {}
+        self._opening = asyncio.Lock()
 
     # -- the connection ------------------------------------------------------------------------------------------
 
@@ -85,11 +86,17 @@ class BrokerSession:
         """
         if self.connected:
             return
-        await link.open_persistently(self.open, self.address, seconds)
+        await link.open_persistently(self._open_if_lost, self.address, seconds)
         if self._market_data_type is not None:
             self._market_data_type = None
             self.use_market_data_type(self._wanted_type)
         self._outage_over("socket")
+
+    async def _open_if_lost(self) -> None:
+        # A step may seek the connection while its capture does.
+        async with self._opening:
+            if not self.connected:
+                await self.open()
 
     async def open(self) -> None:
         """Connect. Raises BrokerUnreachable with the reason and the next step."""
@@ -144,16 +151,16 @@ class BrokerSession:
     @property
     def clock(self) -> Clock:
         """The pipeline's clock: the host's, or that of a simulated gateway, one for all connections to it."""
-        return self._common.clock
+        return self.common.clock
 
     @clock.setter
     def clock(self, clock: Clock) -> None:
-        self._common.clock = clock
+        self.common.clock = clock
 
     @property
     def delayed(self) -> bool:
         """Whether delayed data is taken, on all connections to the gateway."""
-        return self._common.delayed
+        return self.common.delayed
 
     @property
     def client_id(self) -> int | None:
@@ -200,8 +207,8 @@ class BrokerSession:
     def pace(self, acquisition: AcquisitionSettings) -> Pace:
         """The budget of this connection under the preset: what it has learned holds from one slot to the next."""
         if acquisition.preset not in self._paces:
-            lines = self._common.lines(self.settings, acquisition)
-            free = self._common.cancels_free
+            lines = self.common.lines(self.settings, acquisition)
+            free = self.common.cancels_free
             self._paces[acquisition.preset] = Pace(self.settings, acquisition, lines=lines, cancels_free=free)
         return self._paces[acquisition.preset]
 
@@ -224,7 +231,7 @@ class BrokerSession:
     def fall_back_to_delayed(self) -> None:
         """Take delayed data for as long as this session lasts: IB still shows live data where it is permitted."""
         if not self.delayed:
-            self._common.delayed = True
+            self.common.delayed = True
             log.warning("delayed_fallback", gateway=self.address, market_data_type=self._wanted_type)
         self.use_market_data_type(self._wanted_type)
 

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from ingest.broker import BrokerSession
+from ingest.broker import BrokerPool, BrokerSession
 from ingest.broker.codes import DELAYED_TYPES
 from ingest.capture.outcomes import Outcome
 from ingest.runs import Run
 
 
-def account(run: Run, outcomes: Sequence[Outcome], sample_time: datetime | None, session: BrokerSession) -> None:
+def account(
+    run: Run, outcomes: Sequence[Outcome], sample_time: datetime | None, session: BrokerSession | BrokerPool
+) -> None:
     """Put counts, errors, skew (seconds from `sample_time`) and latency (milliseconds) of `outcomes` into `run`."""
     run.count(len(outcomes), failed=sum(outcome.failure is not None for outcome in outcomes))
     run.count_messages(session)

@@ -7,13 +7,13 @@ from datetime import timedelta
 
 import structlog
 
-from ingest.broker import BrokerSession
+from ingest.broker import BrokerPool
 from ingest.broker.outages import code_of
-from ingest.broker.pacing import Pace
+from ingest.broker.pacing import PoolPace
 from ingest.capture.accounting import account
 from ingest.capture.answers import Answers
 from ingest.capture.engine import CaptureEngine
-from ingest.capture.modes import MESSAGES, Mode
+from ingest.capture.modes import Mode, messages_of
 from ingest.capture.outcomes import Outcome
 from ingest.capture.readiness import OPTION_TICKS, UNDERLYING_TICKS, option_ready, underlying_ready
 from ingest.capture.requests import QuoteRequest
@@ -35,7 +35,7 @@ class Batch:
     `stale` are conids of an earlier session's set, which is used again because discovery failed. `run` is its record.
     """
 
-    def __init__(self, of: SlotContext, session: BrokerSession, name: str, stale: frozenset[int] = frozenset()) -> None:
+    def __init__(self, of: SlotContext, session: BrokerPool, name: str, stale: frozenset[int] = frozenset()) -> None:
         self._of, self._session, self._stale = of, session, stale
         self._lake, self._slot, self._settings = of.step.lake, of.slot, of.step.settings
         self.run = of.step.begin(
@@ -53,7 +53,7 @@ class Batch:
         options: Sequence[OptionContract],
         skipped: int,
         mode: Mode,
-        pace: Pace,
+        pace: PoolPace,
         on_outcome: Callable[[Outcome], None],
     ) -> Run:
         """Claim an attempt, ask for all contracts and commit what comes of it; `skipped` others are only counted.
@@ -73,7 +73,8 @@ class Batch:
                     "mode": mode,
                     "skipped": skipped,
                     "message_rate": round(pace.rate, 3),
-                    "open_window": pace.window(MESSAGES[mode]),
+                    "message_rates": [round(one.rate, 3) for one in pace.each],
+                    "open_window": pace.window(messages_of(mode, pace.cancels_free)),
                 }
             # Writing a batch takes seconds: in a thread, so that other connections go on and no heartbeat is missed.
             await asyncio.to_thread(self._commit, answers, engine)

@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from ingest.broker import BrokerSession
+from ingest.broker import BrokerPool, BrokerSession
 from ingest.capture.modes import UNMEASURED, LineOccupancy
 from ingest.capture.outcomes import Outcome
 from ingest.contracts import Underlying
@@ -22,9 +22,9 @@ WHOLE, UNGROUPED = "all", "other"
 
 @dataclass(frozen=True, slots=True)
 class BatchConnection:
-    """A connection that captures batches, with its own budgets (``session.settings``) and measured occupancy."""
+    """A gateway that captures batches, over one connection or a pool of them, and its measured occupancy."""
 
-    session: BrokerSession
+    session: BrokerSession | BrokerPool
     occupancy: LineOccupancy = UNMEASURED
 
 

@@ -24,17 +24,23 @@ class LineOccupancy:
 UNMEASURED = LineOccupancy()
 
 
-def contracts_per_second(mode: Mode, lines: int, messages_per_second: float, line_seconds: float) -> float:
+def contracts_per_second(
+    mode: Mode, lines: int, messages_per_second: float, line_seconds: float, *, cancels_free: bool = False
+) -> float:
     """The most contracts a second that lines and messages allow when each holds a line for `line_seconds`."""
-    by_messages = messages_per_second / MESSAGES[mode]
+    by_messages = messages_per_second / messages_of(mode, cancels_free)
     return min(by_messages, lines / line_seconds) if line_seconds > 0 else by_messages
 
 
-def faster_mode(lines: int, messages_per_second: float, occupancy: LineOccupancy) -> Mode:
+def faster_mode(
+    lines: int, messages_per_second: float, occupancy: LineOccupancy, *, cancels_free: bool = False
+) -> Mode:
     """The mode with more contracts a second; streaming when that is open, because it shows open interest too."""
     if occupancy.streaming_s is None or occupancy.snapshot_s is None:
         return "streaming"
-    streaming = contracts_per_second("streaming", lines, messages_per_second, occupancy.streaming_s)
+    streaming = contracts_per_second(
+        "streaming", lines, messages_per_second, occupancy.streaming_s, cancels_free=cancels_free
+    )
     snapshot = contracts_per_second("snapshot", lines, messages_per_second, occupancy.snapshot_s)
     return "snapshot" if snapshot > streaming else "streaming"
 
@@ -46,8 +52,11 @@ def mode_of(
     occupancy: LineOccupancy,
     *,
     interest_needed: bool,
+    cancels_free: bool = False,
 ) -> Mode:
     """The mode for a capture: the `setting`, or for ``auto`` the faster one unless open interest must be shown."""
     if setting != "auto":
         return setting
-    return "streaming" if interest_needed else faster_mode(lines, messages_per_second, occupancy)
+    if interest_needed:
+        return "streaming"
+    return faster_mode(lines, messages_per_second, occupancy, cancels_free=cancels_free)

@@ -76,7 +76,7 @@ class SharedCapture:
         return used < lines
 
     def line_taken(self, sender: Sender) -> None:
-        """`sender` has asked for one more, with what its latest cancel has freed: one socket's messages are in order."""
+        """`sender` has asked for one more, with what its latest cancel has freed: its messages are in order."""
         if self._doubtful[sender]:
             self._doubtful[sender].pop()
 

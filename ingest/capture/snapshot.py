@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from ingest.broker import BrokerSession
+from ingest.broker import BrokerPool, BrokerSession
 from ingest.broker.lookup import Lookup
-from ingest.broker.pacing import Pace
+from ingest.broker.pacing import PoolPace
 from ingest.calendar.sessions import Slot
 from ingest.capture.batch import Batch
 from ingest.capture.fleet import BatchConnection, NullObserver, PlannedBatch, SlotObserver, plan_batches, share
@@ -28,13 +28,13 @@ LIVE_AT_CLOSE = 2
 
 async def capture_slot(
     context: StepContext,
-    session: BrokerSession,
+    session: BrokerSession | BrokerPool,
     slot: Slot,
     view: View,
     observer: SlotObserver | None = None,
     occupancy: LineOccupancy = UNMEASURED,
 ) -> list[Run]:
-    """Capture what `slot` of `view` has no good row of yet over one connection: see `capture_slot_on`."""
+    """Capture what `slot` of `view` has no good row of yet on one gateway: see `capture_slot_on`."""
     return await capture_slot_on(context, [BatchConnection(session, occupancy)], slot, view, observer)
 
 
@@ -85,7 +85,7 @@ class _SlotCapture:
         begun_before = planned.name in self._begun
         missing = await asyncio.to_thread(self._missing.refreshed, self._of) if begun_before else self._missing
         self._begun.add(planned.name)
-        session = connection.session
+        session = BrokerPool.of(connection.session)
         known = await _with_conids(session, planned.underlyings, missing.conids)
         underlyings = [u for u in known if u.conid not in missing.done_underlyings]
         options, skipped = missing.of({u.symbol for u in known})
@@ -105,13 +105,20 @@ class _SlotCapture:
             self._observer.batch_ended(planned.name)
         self._runs.append(run)
 
-    def _pace_and_mode(self, connection: BatchConnection) -> tuple[Pace, Mode]:
+    def _pace_and_mode(self, connection: BatchConnection) -> tuple[PoolPace, Mode]:
         acquisition = self._settings.acquisition
-        pace, occupancy = connection.session.pace(acquisition), connection.occupancy
+        pace, occupancy = BrokerPool.of(connection.session).pace(acquisition), connection.occupancy
         if occupancy.streaming_s is None and pace.measured:
             occupancy = replace(occupancy, streaming_s=pace.line_seconds)
         interest_needed = self._of.interest_needed
-        return pace, mode_of(acquisition.mode, pace.lines, pace.rate, occupancy, interest_needed=interest_needed)
+        return pace, mode_of(
+            acquisition.mode,
+            pace.lines,
+            pace.rate,
+            occupancy,
+            interest_needed=interest_needed,
+            cancels_free=pace.cancels_free,
+        )
 
     def _seconds_left(self) -> float:
         _, end = self._of.window
@@ -122,8 +129,8 @@ class _SlotCapture:
         total = 0.0
         for connection in self._connections:
             pace, mode = self._pace_and_mode(connection)
-            limit = connection.session.settings.message_limit
-            total += contracts_per_second(mode, pace.lines, limit, pace.line_seconds)
+            limit = connection.session.settings.message_limit * len(pace.each)
+            total += contracts_per_second(mode, pace.lines, limit, pace.line_seconds, cancels_free=pace.cancels_free)
         return total
 
 
@@ -203,10 +210,10 @@ def _skipped(silent: set[int], slot: Slot, acquisition: AcquisitionSettings) -> 
 
 
 async def _with_conids(
-    session: BrokerSession, underlyings: Sequence[Underlying], conids: dict[str, int]
+    session: BrokerPool, underlyings: Sequence[Underlying], conids: dict[str, int]
 ) -> list[Underlying]:
     """`underlyings` with their conids, in order: from the universe file, this day's rows, or else the broker."""
     known = [replace(u, conid=u.conid or conids.get(u.symbol)) for u in underlyings]
-    asked = await Lookup(session).known_underlyings([u for u in known if u.conid is None])
+    asked = await Lookup(session.asked).known_underlyings([u for u in known if u.conid is None])
     answered = {underlying.symbol: underlying for underlying in asked}
     return [answered.get(u.symbol, u) for u in known if u.conid or u.symbol in answered]

@@ -9,8 +9,7 @@ from typing import Literal
 
 import structlog
 
-from ingest.broker import BrokerSession, NullWatcher, RequestError
-from ingest.broker.lookup import Lookup
+from ingest.broker import BrokerPool, BrokerSession, RequestError
 from ingest.calendar.clock import Clock
 from ingest.calendar.sessions import Session
 from ingest.capture import CaptureEngine, CaptureRules, QuoteRequest
@@ -60,7 +59,7 @@ class _NothingFound(Exception):
 
 async def discover(
     context: StepContext,
-    session: BrokerSession,
+    broker: BrokerSession | BrokerPool,
     on_underlying: Callable[[Discovered], None] = lambda discovered: None,
     mode: Mode = "freeze",
 ) -> Run:
@@ -71,7 +70,7 @@ async def discover(
     where it was. Raises UsageError when IB knows none of the symbols; BrokerUnreachable when the connection is lost and
     does not come back, after writing what was found until then.
     """
-    lake, trading_session = context.lake, context.trading_session
+    lake, trading_session, session = context.lake, context.trading_session, BrokerPool.of(broker)
     lake.require_origin(session.origin)
     if mode != "prewarm":
         store_session(lake, trading_session)
@@ -138,7 +137,7 @@ def _reuse(frozen: FrozenSet, symbols: Sequence[str], run: Run, settings: Settin
 
 
 @contextmanager
-def _recorded(run: Run, context: StepContext, session: BrokerSession) -> Iterator[None]:
+def _recorded(run: Run, context: StepContext, session: BrokerPool) -> Iterator[None]:
     """Record the run however it ends, unless it was wrong usage."""
     try:
         yield
@@ -152,19 +151,19 @@ def _recorded(run: Run, context: StepContext, session: BrokerSession) -> Iterato
     _record(run, context, session)
 
 
-def _record(run: Run, context: StepContext, session: BrokerSession) -> None:
+def _record(run: Run, context: StepContext, session: BrokerPool) -> None:
     run.asked = run.asked or run.captured + run.failed
     run.count_messages(session)
     run.record(context.lake, session.clock, context.state)
 
 
 class _Discovery:
-    """One discovery over one connection."""
+    """One discovery over the connections to one gateway."""
 
     def __init__(
         self,
         context: StepContext,
-        session: BrokerSession,
+        session: BrokerPool,
         run: Run,
         reads: Reader,
         frozen: FrozenSet,
@@ -174,7 +173,6 @@ class _Discovery:
         self._run, self._reads, self._frozen, self._mode = run, reads, frozen, mode
         settings = context.settings
         self._qualifier = Qualifier(session, settings)
-        self._lookup = Lookup(session)
         self._cache = ContractCache(
             context.lake, reads, run.trade_date, run.ingest_id, settings.discovery.unlisted_sessions
         )
@@ -197,7 +195,7 @@ class _Discovery:
                 self._reuse_for_not_found()
         finally:
             # Also when it is cancelled or the connection lost: what was found and answered is not asked again.
-            self._session.watcher = NullWatcher()
+            self._qualifier.stop()
             self._frozen.flush()
             self._cache.flush()
             self._conclude()
@@ -315,14 +313,14 @@ class _Discovery:
         """The chain's classes on SMART."""
         said = ""
         for _ in range(CHAIN_TRIES):
-            await self._qualifier.turn()
-            # Lost or left without an answer: the next turn waits for a connection.
-            with suppress(BrokerUnreachable):
-                chain = await self._lookup.option_chain(underlying)
-                if isinstance(chain, RequestError):
-                    said = f": error {chain.code}, {chain.message}"
-                elif chain:
-                    return chain
+            async with self._qualifier.turn() as lookup:
+                # Lost or left without an answer: the next turn waits for a connection.
+                with suppress(BrokerUnreachable):
+                    chain = await lookup.option_chain(underlying)
+                    if isinstance(chain, RequestError):
+                        said = f": error {chain.code}, {chain.message}"
+                    elif chain:
+                        return chain
         raise _NothingFound("no_answer", f"IB did not give the option chain of {underlying.symbol}{said}")
 
     async def _contracts(
@@ -375,7 +373,7 @@ class _Answers:
     knows none of them is out of order, and shall not be believed for days.
     """
 
-    def __init__(self, cache: ContractCache, session: BrokerSession, contracts: list[OptionContract]) -> None:
+    def __init__(self, cache: ContractCache, session: BrokerPool, contracts: list[OptionContract]) -> None:
         self._cache, self._session, self._contracts = cache, session, contracts
         self._unbelieved: list[tuple[OptionSpec, datetime]] = []
         self.listed = 0

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from ingest.broker import BrokerSession
+from ingest.broker import BrokerPool, BrokerSession
 from ingest.calendar.clock import Clock
 from ingest.calendar.sessions import NEW_YORK, new_york, next_session, previous_session
 from ingest.capture import CaptureEngine, CaptureRules, Outcome, QuoteRequest
@@ -90,7 +90,7 @@ def is_missing(lake: Lake, trade_date: date, universe: Sequence[Underlying]) -> 
 
 async def enrich(
     context: StepContext,
-    session: BrokerSession,
+    broker: BrokerSession | BrokerPool,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Run:
     """Observe the open interest of the listed contracts of a session that have none yet; one row per contract asked.
@@ -101,6 +101,7 @@ async def enrich(
     BrokerUnreachable when the connection is lost and does not come back.
     """
     lake, settings, day = context.lake, context.settings, context.trading_session.trade_date
+    session = BrokerPool.of(broker)
     now = session.clock.now()
     _check_time(day, settings, now)
     await session.reconnect(settings.ib.reconnect_s)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from lake.resources import DBT_PROJECT
-from lake.tables import FLAGS, INSTANT, TABLES, VERSIONS, Column, Table
+from lake.tables import FLAGS, INSTANT, RATES, TABLES, VERSIONS, Column, Table
 
 SOURCES_FILE = DBT_PROJECT / "models" / "staging" / "_sources.yml"
 # The lake that belongs to a checkout lies beside its profiles.yml.
@@ -52,6 +52,7 @@ SQL_TYPES = {
     pa.float64(): "double",
     pa.float32(): "float",
     FLAGS: "varchar[]",
+    RATES: "double[]",
     VERSIONS: "map(varchar, bigint)",
 }
 
