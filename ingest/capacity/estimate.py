@@ -11,7 +11,7 @@ from typing import Literal
 from ingest.broker.pacing import ASSUMED_LINE_SECONDS, PRESETS, SPARE_LINES, Preset
 from ingest.calendar.sessions import HALF_HOUR
 from ingest.capacity.probe_result import ProbeResult, connections_for
-from ingest.capture.modes import LineOccupancy, Mode, contracts_per_second
+from ingest.capture.modes import LineOccupancy, Mode, contracts_per_second, mode_of
 from ingest.discovery.selection import wants_expiry, wants_strike
 from ingest.settings import MOST_CONNECTIONS, FilterSettings, Settings
 
@@ -64,6 +64,18 @@ class Limits:
             shared_rate=probed is not None and probed.rate_per == "session",
         )
 
+    @property
+    def all_messages_per_second(self) -> float:
+        """Messages a second of all connections."""
+        return self.messages_per_second * (1 if self.shared_rate else self.connections)
+
+    def mode(self, setting: Literal["streaming", "snapshot", "auto"], occupancy: LineOccupancy) -> Mode:
+        """The mode in which capture asks, as it chooses it in a slot that needs no open interest."""
+        free = not self.cancels_count
+        return mode_of(
+            setting, self.lines, self.all_messages_per_second, occupancy, interest_needed=False, cancels_free=free
+        )
+
     def with_lines(self, lines: int) -> "Limits":
         """The same with other lines: the messages a second go with them (IB: half the lines)."""
         return replace(self, lines=lines, messages_per_second=self.messages_per_second * lines / self.lines)
@@ -97,7 +109,7 @@ class Speed:
 
 def speed(mode: Mode, preset: Preset | None, limits: Limits, timing: Timing) -> Speed:
     """The most contracts a second: of messages, of lines, and of the preset's batches and concurrency."""
-    messages = limits.messages_per_second * limits.head_room * (1 if limits.shared_rate else limits.connections)
+    messages = limits.all_messages_per_second * limits.head_room
     if mode == "streaming" and not limits.cancels_count:
         messages *= 2
     lines = max(1, limits.lines - limits.spare_lines)

@@ -132,6 +132,23 @@ def test_limits_are_those_that_a_probe_has_found(
     assert one == pytest.approx(min(contracts_per_second, 98 / 0.4))
 
 
+@pytest.mark.parametrize(
+    ("changes", "mode"),
+    [
+        # 25 a second against 50: a snapshot is one message
+        ({}, "snapshot"),
+        # both 50; streaming shows open interest too
+        ({"cancels_count": False}, "streaming"),
+        # both 250, the lines
+        ({"connections": 10}, "streaming"),
+        ({"connections": 10, "shared_rate": True}, "snapshot"),
+    ],
+)
+def test_the_mode_is_chosen_by_what_all_connections_may_send(changes: dict[str, Any], mode: str) -> None:
+    assert replace(IB, **changes).mode("auto", FAST.occupancy) == mode
+    assert replace(IB, **changes).mode("snapshot", FAST.occupancy) == "snapshot"
+
+
 @given(
     lines=st.integers(2, 2000),
     rate=st.floats(1, 1000),

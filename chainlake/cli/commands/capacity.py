@@ -27,7 +27,7 @@ from ingest.capacity.estimate import (
 )
 from ingest.capacity.probe import probe
 from ingest.capacity.probe_result import ProbeResult, store, stored
-from ingest.capture.modes import UNMEASURED, Mode, mode_of
+from ingest.capture.modes import UNMEASURED, Mode
 from ingest.contracts import Underlying
 from ingest.discovery.selection import wants_expiry, wants_strike
 from ingest.errors import UsageError
@@ -215,13 +215,7 @@ class _Report:
         limits = Limits.of(settings, probed)
         known, total = (counts, counts.total) if isinstance(counts, ContractCounts) else (None, counts)
         case = Case(total, slot_seconds(settings.acquisition.slot_grace_s), limits, timing, gateways)
-        mode = mode_of(
-            settings.acquisition.mode,
-            limits.lines,
-            limits.messages_per_second,
-            timing.occupancy if probed else UNMEASURED,
-            interest_needed=False,
-        )
+        mode = limits.mode(settings.acquisition.mode, timing.occupancy if probed else UNMEASURED)
         return cls(case, known, settings, mode, timing_from, rate_from(probed))
 
     @property

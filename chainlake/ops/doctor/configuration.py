@@ -11,7 +11,7 @@ from flows.seeds import symbols_of_no_use
 from ingest.calendar.sessions import NEW_YORK, next_session, session_on, sessions_between
 from ingest.capacity.estimate import Case, Limits, Timing, slot_seconds
 from ingest.capacity.probe_result import stored
-from ingest.capture.modes import UNMEASURED, mode_of
+from ingest.capture.modes import UNMEASURED
 from ingest.corporate_actions import read_corporate_actions
 from ingest.errors import UsageError
 from ingest.rates import read_rates
@@ -180,9 +180,7 @@ def _share(settings: Settings, contracts: int) -> float:
     occupancy = probed.occupancy if probed else UNMEASURED
     timing = Timing(streaming_s=occupancy.streaming_s) if occupancy.streaming_s else Timing()
     limits = Limits.of(settings, probed)
-    mode = mode_of(
-        settings.acquisition.mode, limits.lines, limits.messages_per_second, occupancy, interest_needed=False
-    )
+    mode = limits.mode(settings.acquisition.mode, occupancy)
     case = Case(
         contracts, slot_seconds(settings.acquisition.slot_grace_s), limits, timing, len(settings.ib.each_gateway)
     )
