@@ -34,11 +34,10 @@ from ingest.contracts import Underlying
 from ingest.discovery.discover import STEPS, Discovered, Mode, discover, reuse_last_frozen
 from ingest.errors import BrokerUnreachable, UsageError
 from ingest.open_interest.enrichment import enrich, last_resort
-from ingest.recovery import Recovered, recover
+from ingest.recovery import recover_answers
 from ingest.runs import Run, Trigger
 from ingest.settings import IbSettings, Settings
 from ingest.universe import choose, read_universe, write_universe
-from lake.errors import LakeError
 from lake.maintenance.evolution import upgrade
 from lake.reads import reader
 from lake.store import Lake
@@ -258,18 +257,6 @@ async def _pool_of(context: PipelineContext, ib: IbSettings) -> AsyncIterator[Br
         wanted = connections_for(ib.connections, probed, ib.lines, ib.message_limit, holds_s)
         await pool.grow(wanted, cancels_free=probed is not None and probed.cancels_free is True)
         yield pool
-
-
-async def recover_answers(state: Path, lake: Lake, clock: Clock) -> list[Recovered]:
-    """Commit what interrupted captures on this host had answers of, before it counts as missing.
-
-    A lake that does not take them now keeps nobody from the rest: the journals stay, and the watchdog tells of them.
-    """
-    try:
-        return await asyncio.to_thread(recover, lake, state, clock)
-    except LakeError as reason:
-        log.error("journals_left", reason=str(reason))
-        return []
 
 
 def _record_unreachable(

@@ -4,6 +4,7 @@ Whoever captures next on this host, repairs, serves or watches does this first, 
 asked again. A journal whose run is alive is locked, and is left alone; so is one of another lake.
 """
 
+import asyncio
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import structlog
 from ingest.calendar.clock import Clock
 from ingest.journal import SUFFIX, Contents, read
 from ingest.runs import Run
+from lake.errors import LakeError
 from lake.reads import reader
 from lake.store import Lake
 
@@ -89,6 +91,18 @@ def recover(lake: Lake, state: Path, clock: Clock) -> list[Recovered]:
                 recovered.append(_commit(lake, state, clock, contents))
                 path.unlink()
     return recovered
+
+
+async def recover_answers(state: Path, lake: Lake, clock: Clock) -> list[Recovered]:
+    """Commit what interrupted captures on this host had answers of, before it counts as missing.
+
+    A lake that does not take them now keeps nobody from the rest: the journals stay, and the watchdog tells of them.
+    """
+    try:
+        return await asyncio.to_thread(recover, lake, state, clock)
+    except LakeError as reason:
+        log.error("journals_left", reason=str(reason))
+        return []
 
 
 def header_of(run: Run, lake: Lake) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from flows.prefect.reporting import BREACHED, alert_channel, log_runs, report_fa
 from flows.prefect.scheduled_run import NO_SESSION, ScheduledRun, scheduled_run, seeking_broker, skipped
 from flows.prefect.session import capture
 from flows.prefect.trouble import GatewayState, gateway_state, troubles
-from flows.steps import connect_broker, recover_answers
+from flows.steps import connect_broker
 from ingest.calendar.sessions import Session
+from ingest.recovery import recover_answers
 from ingest.runs import Run
 from lake.errors import LakeMissing
 from lake.store import Lake

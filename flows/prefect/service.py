@@ -21,9 +21,9 @@ from flows.prefect.bootstrap import bootstrap
 from flows.prefect.deployments import deployments
 from flows.prefect_password import FILE
 from flows.processes import Terminated, child, ended_by_sigterm
-from flows.steps import recover_answers
 from ingest.calendar.clock import HostClock
 from ingest.errors import ChainlakeError
+from ingest.recovery import recover_answers
 from ingest.settings import Settings
 from lake.errors import LakeMissing
 from lake.store import Lake
