@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ingest.broker import BrokerSession, Quote
+from ingest.broker import BrokerPool, BrokerSession, Quote
+from ingest.calendar.clock import ControlPort
 from ingest.calendar.sessions import Session, session_on
 from ingest.capture import CaptureEngine, CaptureRules, Outcome, QuoteRequest
 from ingest.capture.readiness import option_ready, underlying_ready
@@ -108,14 +109,27 @@ async def sent(session: BrokerSession, messages: int) -> None:
             await asyncio.sleep(0.001)
 
 
+async def strike(control: ControlPort, fault: dict[str, Any] | Callable[[], None]) -> None:
+    """Have a fault happen."""
+    if callable(fault):
+        fault()
+    else:
+        await control.call({"op": "fault", "fault": fault})
+
+
 @dataclass
 class Captured:
     """What a capture brought, and the engine that brought it."""
 
     outcomes: list[Outcome]
     engine: CaptureEngine
-    session: BrokerSession
+    pool: BrokerPool
     asked: list[int] = field(default_factory=list)
+
+    @property
+    def session(self) -> BrokerSession:
+        """The first connection."""
+        return self.pool.first
 
     @property
     def failures(self) -> list[str]:
@@ -126,15 +140,19 @@ class Captured:
 async def capture(
     started: SimulatedGateway,
     asked: Sequence[OptionContract],
-    faults: Sequence[tuple[float, dict[str, Any]]] = (),
+    faults: Sequence[tuple[float, dict[str, Any] | Callable[[], None]]] = (),
     *,
     ib: dict[str, Any] | None = None,
     ends_at: datetime | None = None,
     snapshot: bool = False,
     speed: float = 0,
+    connections: int = 1,
     **acquisition: Any,
 ) -> Captured:
-    """Capture the underlying and `asked`; each fault strikes once its share of them has an outcome, 0: before."""
+    """Capture the underlying and `asked`; each fault strikes once its share of them has an outcome, 0: before.
+
+    A fault is one of a scenario, or what the test itself does.
+    """
     settings = settings_for(started, ib, **acquisition)
     before = [fault for share, fault in faults if share <= 0]
     script = sorted(((share, fault) for share, fault in faults if share > 0), key=lambda one: one[0])
@@ -153,15 +171,16 @@ async def capture(
             while settled < share * len(asked):
                 progress.clear()
                 await progress.wait()
-            await control.call({"op": "fault", "fault": fault})
+            await strike(control, fault)
 
-    async with BrokerSession.connect(settings.ib) as session:
+    async with BrokerPool.connect(settings.ib, connections) as pool:
+        session = pool.first
         underlying = started.world.underlyings()[0]
         asks = [QuoteRequest(Underlying(underlying.symbol, underlying.conid), "104,106", underlying_ready(PATIENCE_S))]
         asks += [QuoteRequest(contract, "101", option_ready(PATIENCE_S), snapshot) for contract in asked]
         engine = CaptureEngine(
-            session,
-            session.pace(settings.acquisition),
+            pool,
+            pool.pace(settings.acquisition),
             CaptureRules(
                 timeout_s=settings.acquisition.contract_timeout_s,
                 retries=settings.acquisition.retries,
@@ -173,7 +192,7 @@ async def capture(
         )
         assert session.control is not None
         for fault in before:
-            await session.control.call({"op": "fault", "fault": fault})
+            await strike(session.control, fault)
         if speed:
             await run_clock(session, speed)
         injecting = asyncio.create_task(inject(session))
@@ -182,7 +201,7 @@ async def capture(
                 outcomes = await engine.capture(asks)
         finally:
             injecting.cancel()
-        return Captured(outcomes, engine, session, [ask.conid for ask in asks])
+        return Captured(outcomes, engine, pool, [ask.conid for ask in asks])
 
 
 def assert_each_once(captured: Captured) -> None:

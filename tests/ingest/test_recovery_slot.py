@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from ingest.broker import BrokerSession
+from ingest.broker import BrokerPool, BrokerSession
 from ingest.capture.silence import is_skipped, silent_contracts
 from ingest.capture.snapshot import capture_slot
 from ingest.context import StepContext
@@ -34,6 +34,7 @@ class Desk:
 
     def __init__(self, gateway: SimulatedGateway, session: BrokerSession, lake: Lake, settings: Settings) -> None:
         self.gateway, self.session, self.lake, self.settings = gateway, session, lake, settings
+        self.broker: BrokerSession | BrokerPool = session
         self.frozen: list[OptionContract] = []
 
     def freeze(self, contracts: Sequence[OptionContract]) -> None:
@@ -61,7 +62,7 @@ class Desk:
             await self.session.step_clock(slot.sample_time)
         aapl = Underlying("AAPL", self.gateway.world.underlyings()[0].conid)
         (run,) = await capture_slot(
-            StepContext(self.lake, storm.DAY, [aapl], settings, "manual"), self.session, slot, "intraday"
+            StepContext(self.lake, storm.DAY, [aapl], settings, "manual"), self.broker, slot, "intraday"
         )
         return run
 
@@ -75,11 +76,13 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk_of(gateway: SimulatedGateway, folder: Path, **ib: Any) -> AsyncIterator[Desk]:
+async def desk_of(gateway: SimulatedGateway, folder: Path, *, connections: int = 1, **ib: Any) -> AsyncIterator[Desk]:
     settings = storm.settings_for(gateway, ib).model_copy(update={"state": load(state={"dir": folder / "state"}).state})
-    async with BrokerSession.connect(settings.ib) as session:
-        lake = Lake.create(folder / "lake", session.origin, session.clock.now())
-        yield Desk(gateway, session, lake, settings)
+    async with BrokerPool.connect(settings.ib, connections) as pool:
+        lake = Lake.create(folder / "lake", pool.origin, pool.clock.now())
+        desk = Desk(gateway, pool.first, lake, settings)
+        desk.broker = pool
+        yield desk
 
 
 async def test_an_outage_in_a_slot_is_on_record_and_costs_no_row(tmp_path: Path) -> None:
