@@ -3,7 +3,7 @@
 The frozen set is discovered first, on a simulated gateway without tight limits. Then another gateway of the same world
 starts at the slot's instant, in real time, and enforces IB's limits: 100 lines, 50 messages a second a connection,
 quotes after 200 to 500 ms. One command captures the slot over its connections, inside the slot's half-hour. Printed:
-contracts, rows and failures as the lake has them, skew, time, errors 100 and 101, CPU a contract, and the peak memory of
+contracts, rows and failures as the lake has them, skew, time, errors 100 and 101, CPU a contract, peak memory of
 client and gateway. The full run takes about as long as the slot; 20 underlyings prove it in a minute or two.
 """
 
