@@ -10,10 +10,13 @@ from ingest.broker.pacing import PoolPace
 from ingest.broker.session import BrokerSession
 from ingest.calendar.clock import Clock
 from ingest.errors import BrokerUnreachable
-from ingest.settings import AcquisitionSettings, IbSettings
+from ingest.settings import MOST_CONNECTIONS, AcquisitionSettings, IbSettings
 from lake.origin import Origin
 
 log = structlog.get_logger(__name__)
+
+# A gateway that has let in all it takes has given away fewer ids than this.
+IDS_TRIED = 2 * MOST_CONNECTIONS
 
 
 class BrokerPool:
@@ -49,15 +52,15 @@ class BrokerPool:
     async def grow(self, connections: int, *, cancels_free: bool = False) -> None:
         """Open more connections, up to so many, as far as the gateway lets them in; before anything is asked.
 
-        Client ids follow that of the first, one each. With `cancels_free` IB is known not to count cancels.
+        Their client ids come after those of the settings, which stay free for the first connection of another command.
+        With `cancels_free` IB is known not to count cancels.
         """
-        first = self.first
-        first.common.cancels_free = cancels_free
+        common, settings = self.first.common, self.first.settings
+        common.cancels_free = cancels_free
+        ids = settings.client_id + settings.client_id_pool + 1
+        settings = settings.model_copy(update={"client_id": ids, "client_id_pool": IDS_TRIED})
         wanted = range(len(self.sessions), connections)
-        settings = first.settings.model_copy(
-            update={"client_id_pool": first.settings.client_id_pool + max(0, connections - 1)}
-        )
-        others = [BrokerSession(settings, first.common, settings.client_id + number) for number in wanted]
+        others = [BrokerSession(settings, common, ids + number - 1) for number in wanted]
         try:
             self.sessions += tuple(await _let_in(others))
         except BaseException:

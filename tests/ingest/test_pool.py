@@ -24,14 +24,15 @@ from tws_simulator.connections.limits import MessageBucket
 from tws_simulator.faults.scenario import load_scenario
 
 COUNT = 160
-CLIENT_ID = 17
+# The first connection, and the others behind the four ids that other commands may take.
+CLIENT_IDS = [17, *range(22, 40)]
 # Each connection may send so little that one alone would need seven times as long as the lines allow.
 SLOW_CONNECTIONS: dict[str, Any] = {"messages_per_second": 60, "lines": 40, "latency_ms": (80, 160)}
 
 
 def client(gateway: SimulatedGateway, number: int) -> ClientConnection:
     """The gateway's side of connection `number`, counted from 0."""
-    found = gateway._state.clients[CLIENT_ID + number]
+    found = gateway._state.clients[CLIENT_IDS[number]]
     assert isinstance(found, ClientConnection)
     return found
 
@@ -79,7 +80,7 @@ async def test_call_and_put_of_a_strike_go_over_one_connection_one_after_the_oth
     for answer in map(json.loads, log.read_text().splitlines()):
         if answer["conid"] in by_conid:
             sent[answer["client_id"]].append((answer["req_id"], by_conid[answer["conid"]]))
-    assert set(sent) == set(range(CLIENT_ID, CLIENT_ID + 5))
+    assert set(sent) == set(CLIENT_IDS[:5])
     place = {
         (one.expiry, one.strike, one.right): (client_id, request_id)
         for client_id, requests in sent.items()
@@ -231,13 +232,25 @@ async def test_what_the_gateway_does_not_let_in_is_done_by_the_others(monkeypatc
 
 async def test_client_ids_that_others_use_are_passed_over() -> None:
     async with storm.gateway() as gateway:
-        other = storm.settings_for(gateway, {"client_id": CLIENT_ID + 1}).ib
+        other = storm.settings_for(gateway, {"client_id": CLIENT_IDS[1]}).ib
         async with BrokerSession.connect(other):
             captured = await storm.capture(gateway, storm.contracts(gateway, 60), connections=4)
             assert captured.failures == []
             ids = [session.client_id for session in captured.pool.sessions]
             assert len(set(ids)) == 4
-            assert CLIENT_ID + 1 not in ids
+            assert CLIENT_IDS[1] not in ids
+
+
+async def test_another_command_finds_a_client_id_and_connections_of_its_own() -> None:
+    async with storm.gateway() as gateway:
+        ib = storm.settings_for(gateway).ib
+        async with BrokerPool.connect(ib, 10) as first, BrokerPool.connect(ib, 10) as second:
+            ids = [session.client_id for pool in (first, second) for session in pool.sessions]
+            assert len(set(ids)) == 20
+            assert first.first.client_id == 17
+            assert second.first.client_id == 18
+            async with BrokerSession.connect(ib) as third:
+                assert third.client_id == 19
 
 
 async def test_a_gateway_that_lets_in_none_says_why() -> None:
@@ -303,7 +316,7 @@ OTHER_FAULTS: list[dict[str, Any]] = [
     {"fault": "advisory"},
     {"fault": "news"},
     {"fault": "unended_download"},
-    {"fault": "client_id_stuck", "client_ids": [CLIENT_ID + 1]},
+    {"fault": "client_id_stuck", "client_ids": [CLIENT_IDS[1]]},
 ]
 
 
