@@ -1,4 +1,4 @@
-"""Several connections to one gateway: ``python -m benchmarks.capture_pool [--seconds 60] [--only NAME ...]``.
+"""Several connections to one gateway: ``python benchmarks/capture_pool.py [--seconds 60] [--only NAME ...]``.
 
 A simulated gateway that enforces its limits (100 lines, 50 messages a second a connection) runs in its own process; the
 production capture engine runs here. For each scenario, with one connection and with as many as ``ib.connections =
@@ -23,7 +23,8 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
-from benchmarks.capture_speed import AT, SYMBOLS, metered, quiet
+from capture_speed import AT, SYMBOLS, metered, quiet
+
 from ingest.broker import BrokerPool
 from ingest.calendar.clock import ControlPort
 from ingest.capacity.probe_result import ProbeResult, connections_for

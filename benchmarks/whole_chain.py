@@ -1,4 +1,4 @@
-"""A slot of the whole S&P 500 on 100 lines: ``python -m benchmarks.whole_chain [--underlyings 503]``.
+"""A slot of the whole S&P 500 on 100 lines: ``python benchmarks/whole_chain.py [--underlyings 503]``.
 
 The frozen set is discovered first, on a simulated gateway without tight limits. Then another gateway of the same world
 starts at the slot's instant, in real time, and enforces IB's limits: 100 lines, 50 messages a second a connection,
