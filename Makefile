@@ -61,7 +61,7 @@ APPLICATION_STAMPS := $(APPLICATIONS:%=$(APPLICATION_VENVS)/%/.ready)
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help setup demo test test-fast test-long test-slow test-crash test-crash-long test-rehearsal test-clients test-applications test-ib-async coverage test-wheel lint format typecheck bench pictures rehearsal-week dashboard lock sbom clean
+.PHONY: help setup demo test test-fast test-long test-slow test-crash test-crash-long test-kills test-rehearsal test-clients test-applications test-ib-async coverage test-wheel lint format typecheck bench pictures rehearsal-week dashboard lock sbom clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ test-slow: $(STAMP) ## Run the slow tests: soak, scale and fault storms
 
 test-crash: $(STAMP) ## Kill writers, maintainers and dbt 200 times, and look for what was lost
 	CHAINLAKE_KILLS=180 CHAINLAKE_DBT_KILLS=20 $(PY) -m pytest -q -m slow --timeout 3600 tests/lake/test_crash_storm.py
+
+test-kills: $(STAMP) ## Kill captures over several connections 200 times, and look for answers that were lost
+	CHAINLAKE_CAPTURE_KILLS=200 $(PY) -m pytest -q -m slow --timeout 7200 tests/ingest/test_kills.py
 
 test-crash-long: $(STAMP) ## The same with 2,000 kills: an hour or more
 	CHAINLAKE_KILLS=1800 CHAINLAKE_DBT_KILLS=200 $(PY) -m pytest -q -m slow tests/lake/test_crash_storm.py
