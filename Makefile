@@ -61,7 +61,7 @@ APPLICATION_STAMPS := $(APPLICATIONS:%=$(APPLICATION_VENVS)/%/.ready)
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help setup demo test test-fast test-long test-slow test-crash test-crash-long test-kills test-rehearsal test-clients test-applications test-ib-async coverage test-wheel lint format typecheck bench pictures rehearsal-week dashboard lock sbom clean
+.PHONY: help setup demo test test-fast test-long test-slow test-crash test-kills test-crash-long test-rehearsal test-clients test-applications test-ib-async coverage test-wheel lint format typecheck bench pictures rehearsal-week dashboard lock sbom clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

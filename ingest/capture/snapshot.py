@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import cycle
 
 from ingest.broker import BrokerPool, BrokerSession
 from ingest.broker.lookup import Lookup
@@ -86,7 +87,7 @@ class _SlotCapture:
         missing = await asyncio.to_thread(self._missing.refreshed, self._of) if begun_before else self._missing
         self._begun.add(planned.name)
         session = BrokerPool.of(connection.session)
-        known = await _with_conids(session, planned.underlyings, missing.conids)
+        known = await with_conids(session, planned.underlyings, missing.conids, self._settings.acquisition)
         underlyings = [u for u in known if u.conid not in missing.done_underlyings]
         options, skipped = missing.of({u.symbol for u in known})
         if not options and not underlyings:
@@ -209,11 +210,21 @@ def _skipped(silent: set[int], slot: Slot, acquisition: AcquisitionSettings) -> 
     return {conid for conid in silent if not slot.is_close and is_skipped(conid, slot, acquisition.silent_every)}
 
 
-async def _with_conids(
-    session: BrokerPool, underlyings: Sequence[Underlying], conids: dict[str, int]
+async def with_conids(
+    pool: BrokerPool, underlyings: Sequence[Underlying], conids: dict[str, int], acquisition: AcquisitionSettings
 ) -> list[Underlying]:
-    """`underlyings` with their conids, in order: from the universe file, this day's rows, or else the broker."""
+    """`underlyings` with their conids, in order: from the universe file, this day's rows, or else the broker.
+
+    Its connections are asked in turns, within their budgets: the batch before may have left nothing of them.
+    """
     known = [replace(u, conid=u.conid or conids.get(u.symbol)) for u in underlyings]
-    asked = await Lookup(session.asked).known_underlyings([u for u in known if u.conid is None])
-    answered = {underlying.symbol: underlying for underlying in asked}
+    standing = cycle(pool.standing or pool.sessions)
+
+    async def asked(underlying: Underlying, session: BrokerSession) -> list[Underlying]:
+        await session.pace(acquisition).message()
+        return await Lookup(session).known_underlyings([underlying])
+
+    unknown = [(underlying, next(standing)) for underlying in known if underlying.conid is None]
+    found = await asyncio.gather(*(asked(underlying, session) for underlying, session in unknown))
+    answered = {underlying.symbol: underlying for each in found for underlying in each}
     return [answered.get(u.symbol, u) for u in known if u.conid or u.symbol in answered]

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from flows.steps import BrokerContext, PipelineContext, connect_broker
+from ingest.broker import BrokerPool
 from ingest.calendar.sessions import next_session
 from ingest.capacity.probe_result import ProbeResult, store
+from ingest.capture.snapshot import with_conids
 from ingest.contracts import Underlying
 from ingest.settings import Settings, load
 from lake.reads import reader
@@ -183,3 +185,35 @@ async def test_auto_opens_what_the_probe_of_this_very_account_has_shown(tmp_path
         store(probed.model_copy(update={"origin": "simulated", "rate_per": "session"}), tmp_path / "state")
         async with connect_broker(context) as broker:
             assert len(broker.pools[0].sessions) == 1
+
+
+@pytest.mark.parametrize("connections", [1, 3])
+async def test_underlyings_without_a_conid_are_asked_for_within_the_budget(connections: int, tmp_path: Path) -> None:
+    """As of a universe file that names none: the first messages of a batch, when that before has used up the second."""
+    symbols = (
+        "AAPL",
+        "MSFT",
+        "NVDA",
+        "AMZN",
+        "META",
+        "TSLA",
+        "JPM",
+        "V",
+        "XOM",
+        "WMT",
+        "UNH",
+        "MA",
+        "HD",
+        "PG",
+        "COST",
+    )
+    async with storm.gateway(symbols=symbols, messages_per_second=6.0) as gateway:
+        settings = settings_for(gateway, tmp_path, messages_per_second=6.0)
+        async with BrokerPool.connect(settings.ib, connections) as pool:
+            wanted = [Underlying(symbol) for symbol in symbols]
+            known = await with_conids(pool, wanted, {"AAPL": 7}, settings.acquisition)
+            assert [one.symbol for one in known] == list(symbols)
+            assert known[0].conid == 7
+            assert all(one.conid for one in known)
+            assert len({one.conid for one in known}) == len(symbols)
+        assert gateway.stats.violations == 0
