@@ -240,6 +240,12 @@ class CloseSettings(Section):
     deadline: time = time(23, 45)
 
 
+class RollupSettings(Section):
+    """What a rollup builds beside the daily views."""
+
+    derived: bool = False
+
+
 class EnrichmentSettings(Section):
     """Open interest of the next morning."""
 
@@ -291,6 +297,7 @@ class Settings(BaseSettings):
     reference: ReferenceSettings = Field(default_factory=ReferenceSettings)
     schedule: ScheduleSettings = ScheduleSettings()
     close: CloseSettings = CloseSettings()
+    rollup: RollupSettings = RollupSettings()
     enrichment: EnrichmentSettings = EnrichmentSettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
     watch: WatchSettings = WatchSettings()

@@ -1,0 +1,41 @@
+{{ config(sorted_by=['trade_date', 'underlying', 'slot_30m', 'days']) }}
+
+with
+
+surfaces as (
+    select
+        trade_date,
+        view,
+        slot_30m,
+        surface,
+        min(underlying) as underlying,
+        min(sample_time) as sample_time
+    from {{ ref('int_surface_smiles') }}
+    where is_standard
+    group by trade_date, view, slot_30m, surface
+),
+
+points as (
+    select
+        {{ select_columns(['trade_date', 'view', 'slot_30m']) }},
+        {{ rows_of(field('fits', 'maturities')) }} as point
+    from {{ ref('int_surface_fits') }}
+)
+
+select
+    surfaces.trade_date,
+    surfaces.view,
+    surfaces.slot_30m,
+    surfaces.sample_time,
+    surfaces.underlying,
+    cast({{ field('points.point', 'days') }} as integer) as days,
+    {{ field('points.point', 'atm_iv') }} as atm_iv,
+    {{ field('points.point', 'risk_reversal') }} as risk_reversal,
+    {{ field('points.point', 'butterfly') }} as butterfly,
+    {{ field('points.point', 'variance_swap') }} as variance_swap,
+    {{ field('points.point', 'confidence') }} as confidence
+from surfaces
+inner join points
+    on
+        {{ same(['trade_date', 'view', 'slot_30m'], 'surfaces', 'points') }}
+        and surfaces.surface = {{ field('points.point', 'surface') }}
