@@ -156,9 +156,9 @@ dashboard: $(STAMP) ## Serve the dashboard of LAKE (default data/demo) on 127.0.
 # The lock of development has what run time has not, so that it goes with either client library.
 lock: $(STAMP) ## Renew the lock files; UPGRADE=--upgrade takes newer versions
 	@$(PY) -m uv --version >/dev/null 2>&1 || $(PY) -m pip install --quiet uv
-	$(COMPILE) $(UPGRADE) --extra dbt-tasks -o requirements.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) --extra dbt-tasks --extra mcp -o requirements.lock pyproject.toml
 	cp requirements.lock requirements-ib_async.lock
-	$(COMPILE) --extra dbt-tasks $(IB_ASYNC) -o requirements-ib_async.lock pyproject.toml
+	$(COMPILE) --extra dbt-tasks --extra mcp $(IB_ASYNC) -o requirements-ib_async.lock pyproject.toml
 	$(COMPILE) $(UPGRADE) --extra dev --constraint requirements.lock -o requirements-dev.lock pyproject.toml \
 	  $$(sed -n 's/^\([A-Za-z0-9_.-]*\)==.*/--no-emit-package \1/p' requirements.lock)
 	for client in $(CLIENTS); do \

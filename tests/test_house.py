@@ -29,7 +29,7 @@ LOCKS = {"requirements.lock": "ib_async", "requirements-ib_async.lock": "ib_insy
 DEVELOPMENT = "requirements-dev.lock"
 CLIENT_LOCKS = sorted((REPOSITORY / "tests" / "clients" / "requirements").glob("*.txt"))
 ALL_LOCKS = [*LOCKS, DEVELOPMENT, *(str(path.relative_to(REPOSITORY)) for path in CLIENT_LOCKS)]
-RUN_TIME_EXTRAS = ("dbt-tasks", "ib-async")
+RUN_TIME_EXTRAS = ("dbt-tasks", "ib-async", "mcp")
 
 
 def locked(lock: str) -> list[Requirement]:

@@ -103,18 +103,22 @@ def query_as_of(
 ) -> pa.Table:
     """Run one reading statement on the tables as they were known at `at`. Raises as `as_of` and `read`."""
     with as_of(root, at, days=days, now=now, limits=limits) as connection:
-        return read_as_of(connection, sql, at, limits.seconds)
+        return read_as_of(connection, sql, at, limits.seconds, limits.rows)
 
 
 def read_as_of(
-    connection: duckdb.DuckDBPyConnection, sql: str, at: str | datetime, seconds: float = DEFAULT_LIMITS.seconds
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    at: str | datetime,
+    seconds: float = DEFAULT_LIMITS.seconds,
+    rows: int | None = None,
 ) -> pa.Table:
-    """Run one reading statement on the catalog of `as_of` at `at`.
+    """Run one reading statement on the catalog of `as_of` at `at`; `rows` as for `lake.catalog.connection.read`.
 
     Raises as `lake.catalog.connection.read` does, and LakeError when files that the answer needs are gone.
     """
     try:
-        return read(connection, sql, seconds)
+        return read(connection, sql, seconds, rows)
     except QueryRefused as error:
         if gone := FILE_GONE.search(str(error)):
             raise LakeError(

@@ -41,13 +41,16 @@ CATALOG_FILE = "lake.duckdb"
 class Limits:
     """What one query may take: `memory` as DuckDB writes it, `threads` (None: all cores), wall-clock `seconds`.
 
-    With `spill`, what does not fit into the memory goes to a temporary folder.
+    With `spill`, what does not fit into the memory goes to a temporary folder. Of its answer the first `rows` are
+    given, and one of more than `answer_bytes` is refused where a process of its own makes it; None: no bound.
     """
 
     memory: str = "2GB"
     threads: int | None = None
     seconds: float = 300.0
     spill: bool = True
+    rows: int | None = None
+    answer_bytes: int | None = None
 
 
 DEFAULT_LIMITS = Limits()
@@ -125,11 +128,15 @@ def query(root: str | Path, sql: str, *, limits: Limits = DEFAULT_LIMITS) -> pa.
     Raises QueryRefused as `read` does, LakeMissing when there is no lake.
     """
     with open_catalog(root, limits) as connection:
-        return read(connection, sql, limits.seconds)
+        return read(connection, sql, limits.seconds, limits.rows)
 
 
-def read(connection: duckdb.DuckDBPyConnection, sql: str, seconds: float = DEFAULT_LIMITS.seconds) -> pa.Table:
+def read(
+    connection: duckdb.DuckDBPyConnection, sql: str, seconds: float = DEFAULT_LIMITS.seconds, rows: int | None = None
+) -> pa.Table:
     """Run one reading statement (SELECT, FROM, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN) on an open catalog.
+
+    With `rows`, at most so many rows of its answer, the first ones; DuckDB computes no more than they need.
 
     Raises QueryRefused, with one line, when `sql` is not that, reads from elsewhere than the lake, fails, needs more
     memory than the catalog was given, or takes longer than `seconds`.
@@ -138,7 +145,9 @@ def read(connection: duckdb.DuckDBPyConnection, sql: str, seconds: float = DEFAU
     watch = threading.Timer(seconds, connection.interrupt)
     watch.start()
     try:
-        return connection.execute(statement).to_arrow_table()
+        if rows is None:
+            return connection.execute(statement).to_arrow_table()
+        return connection.sql(statement).limit(rows).to_arrow_table()
     except duckdb.InterruptException:
         raise QueryRefused(TOO_LONG.format(seconds)) from None
     except (duckdb.OutOfMemoryException, MemoryError):

@@ -43,6 +43,7 @@ SHARE_OF_ANSWER, SCRAPS_BYTES = 0.25, 256 << 20
 # How long DuckDB has to heed the time limit before its process is ended, in seconds.
 GRACE = 1.0
 ROWS_A_BATCH = 65_536
+TOO_LARGE = "the answer has {:.1f} MB, more than {:.1f}: select fewer columns and rows, or aggregate"
 MEMORY_LIMIT = "SELECT parse_formatted_bytes(current_setting('memory_limit'))"
 
 
@@ -122,7 +123,8 @@ def serve(asked: dict[str, Any]) -> None:
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_RDONLY), stream)
     try:
-        _send(_answered(Question(**asked["question"]), Limits(**asked["limits"])), out)
+        limits = Limits(**asked["limits"])
+        _send(_small_enough(_answered(Question(**asked["question"]), limits), limits), out)
     except MemoryError:
         wrong: LakeError = QueryRefused(TOO_MUCH)
     except Exception as error:  # whatever it is, one line says it
@@ -140,7 +142,7 @@ def _answered(question: Question, limits: Limits) -> pa.Table:
     limits = replace(limits, spill=False)
     if question.at is None:
         with open_catalog(question.root, limits) as connection, _bounded(connection, limits):
-            return read(connection, question.sql, limits.seconds)
+            return read(connection, question.sql, limits.seconds, limits.rows)
     # Loads pandas, which takes longer than most queries.
     from lake.catalog.as_of import as_of, read_as_of
 
@@ -148,7 +150,13 @@ def _answered(question: Question, limits: Limits) -> pa.Table:
         as_of(question.root, question.at, days=question.days, limits=limits) as connection,
         _bounded(connection, limits),
     ):
-        return read_as_of(connection, question.sql, question.at, limits.seconds)
+        return read_as_of(connection, question.sql, question.at, limits.seconds, limits.rows)
+
+
+def _small_enough(table: pa.Table, limits: Limits) -> pa.Table:
+    if limits.answer_bytes is not None and table.nbytes > limits.answer_bytes:
+        raise QueryRefused(TOO_LARGE.format(table.nbytes / 1e6, limits.answer_bytes / 1e6))
+    return table
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from lake.catalog.connection import Limits, query
 from lake.catalog.untrusted import Question, answer
 from lake.errors import LakeError, LakeMissing, QueryRefused
 from lake.store import Lake
-from tests.small_lake import PASSED, small_lake
+from tests.small_lake import DAYS, PASSED, small_lake
 
 PROJECT = Path(__file__).resolve().parents[2]
 SMALL = Limits(memory="300MB", threads=1, seconds=60)
@@ -101,6 +101,23 @@ def test_a_program_with_threads_can_ask(lake: Lake) -> None:
 
 
 # -- limits ------------------------------------------------------------------------------------------------------------
+
+
+def test_of_an_endless_answer_the_first_rows_are_given(lake: Lake) -> None:
+    few = Limits(memory="300MB", threads=1, seconds=60, rows=3)
+    assert answer(Question(lake.root, "SELECT * FROM range(100000000000)"), few)["range"].to_pylist() == [0, 1, 2]
+    newest = Question(lake.root, "SELECT DISTINCT trade_date FROM clean.daily_clean ORDER BY trade_date DESC")
+    assert answer(newest, few)["trade_date"].to_pylist() == sorted(DAYS, reverse=True)
+    assert answer(Question(lake.root, "DESCRIBE clean.daily_clean"), few).num_rows == 3
+    as_of = Question(lake.root, "SELECT conid FROM raw.contracts", f"{PASSED} 17:30", 36500)
+    assert answer(as_of, few).num_rows == 3
+
+
+def test_an_answer_that_is_larger_than_wanted_is_refused(lake: Lake) -> None:
+    small = Limits(memory="300MB", threads=1, seconds=60, rows=3, answer_bytes=100_000)
+    with pytest.raises(QueryRefused, match=r"the answer has 0\.3 MB, more than 0\.1"):
+        answer(Question(lake.root, "SELECT repeat('x', 100000) FROM range(10)"), small)
+    assert answer(Question(lake.root, "SELECT repeat('x', 10000) FROM range(10)"), small).num_rows == 3
 
 
 def test_a_function_that_heeds_no_interrupt_is_ended(lake: Lake) -> None:
