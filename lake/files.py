@@ -44,6 +44,11 @@ def live_files(table: DeltaTable) -> list[File]:
     ]
 
 
+def sizes(table: DeltaTable) -> list[int]:
+    """Bytes of each data file of the version that `table` stands at, from its log."""
+    return [int(size) for size in pa.table(table.get_add_actions())["size_bytes"].to_pylist()]
+
+
 def daily_files(columns: Iterable[str]) -> WriterProperties:
     """How a day of a model is written, sorted by underlying and asked for every day: lz4, encoded by column.
 

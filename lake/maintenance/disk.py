@@ -1,4 +1,4 @@
-"""How full the file systems are that hold the lake and the state folder."""
+"""How full the file systems are that hold the lake and the state folder, and how large its tables."""
 
 import shutil
 from collections.abc import Iterable
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lake import storage
+from lake.files import sizes
+from lake.store import Lake
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,27 @@ class DiskUsage:
     def used_pct(self) -> float:
         """Used, in per cent of what is used or can be."""
         return 100 * self.used / max(1, self.used + self.free)
+
+
+@dataclass(frozen=True, slots=True)
+class TableSize:
+    """A table: its Delta version, and how many data files, and bytes in them, that version consists of."""
+
+    name: str
+    version: int
+    files: int
+    bytes: int
+
+
+def table_sizes(lake: Lake) -> list[TableSize]:
+    """Every table of the lake, from its log. Raises Damaged or LakeError when one cannot be opened."""
+    found = []
+    for name in lake.table_names():
+        table = lake.table(name)
+        if table is not None:
+            each = sizes(table)
+            found.append(TableSize(name, table.version(), len(each), sum(each)))
+    return found
 
 
 def usage(places: Iterable[str]) -> list[DiskUsage]:

@@ -96,7 +96,7 @@ def gather(settings: Settings, lake: Lake, now: datetime) -> Facts:
         return Facts(
             now,
             settings,
-            _created_at(lake),
+            created_at(lake),
             tuple(sessions),
             runs=tuple(runs),
             errors=_errors(reads, since),
@@ -118,7 +118,8 @@ def gather(settings: Settings, lake: Lake, now: datetime) -> Facts:
         )
 
 
-def _created_at(lake: Lake) -> datetime:
+def created_at(lake: Lake) -> datetime:
+    """When the lake was made: it owes nothing from before."""
     return datetime.fromisoformat(loads(read_object(lake.root, MANIFEST))["created_at"])
 
 
