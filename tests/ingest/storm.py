@@ -16,7 +16,7 @@ from ingest.calendar.sessions import Session, session_on
 from ingest.capture import CaptureEngine, CaptureRules, Outcome, QuoteRequest
 from ingest.capture.readiness import option_ready, underlying_ready
 from ingest.contracts import OptionContract, Underlying
-from ingest.settings import Settings, load
+from ingest.settings import IbSettings, Settings, load
 from tws_simulator import GatewayOptions, SimulatedGateway
 from tws_simulator.worlds.instruments import Option
 
@@ -62,6 +62,16 @@ def settings_for(started: SimulatedGateway, ib: dict[str, Any] | None = None, **
         acquisition={"greeks_patience_s": PATIENCE_S, "contract_timeout_s": 4, "retries": 1, "outage_probe_s": 0.2}
         | acquisition,
     )
+
+
+@asynccontextmanager
+async def pool_of(ib: IbSettings, connections: int) -> AsyncIterator[BrokerPool]:
+    """So many connections: a busy host may take its time to let all in, and only later is nobody waited for."""
+    patient = ib.model_copy(update={"connect_timeout_s": 15.0})
+    async with BrokerPool.connect(patient, connections) as pool:
+        for session in pool.sessions:
+            session.settings = session.settings.model_copy(update={"connect_timeout_s": ib.connect_timeout_s})
+        yield pool
 
 
 def contracts(started: SimulatedGateway, count: int, symbol: str = "AAPL") -> list[OptionContract]:
@@ -173,7 +183,7 @@ async def capture(
                 await progress.wait()
             await strike(control, fault)
 
-    async with BrokerPool.connect(settings.ib, connections) as pool:
+    async with pool_of(settings.ib, connections) as pool:
         session = pool.first
         underlying = started.world.underlyings()[0]
         asks = [QuoteRequest(Underlying(underlying.symbol, underlying.conid), "104,106", underlying_ready(PATIENCE_S))]

@@ -244,7 +244,7 @@ async def test_client_ids_that_others_use_are_passed_over() -> None:
 async def test_another_command_finds_a_client_id_and_connections_of_its_own() -> None:
     async with storm.gateway() as gateway:
         ib = storm.settings_for(gateway).ib
-        async with BrokerPool.connect(ib, 10) as first, BrokerPool.connect(ib, 10) as second:
+        async with storm.pool_of(ib, 10) as first, storm.pool_of(ib, 10) as second:
             ids = [session.client_id for pool in (first, second) for session in pool.sessions]
             assert len(set(ids)) == 20
             assert first.first.client_id == 17

@@ -78,7 +78,7 @@ class Desk:
 @asynccontextmanager
 async def desk_of(gateway: SimulatedGateway, folder: Path, *, connections: int = 1, **ib: Any) -> AsyncIterator[Desk]:
     settings = storm.settings_for(gateway, ib).model_copy(update={"state": load(state={"dir": folder / "state"}).state})
-    async with BrokerPool.connect(settings.ib, connections) as pool:
+    async with storm.pool_of(settings.ib, connections) as pool:
         lake = Lake.create(folder / "lake", pool.origin, pool.clock.now())
         desk = Desk(gateway, pool.first, lake, settings)
         desk.broker = pool

@@ -1,15 +1,26 @@
 """The commands of the operator: what they say, and their exit codes."""
 
 import json
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
 import pytest
 
+from chainlake.cli.commands.ops import incidents
 from chainlake.ops.incidents.incidents import open_incidents
 from lake.store import Lake
 from tests.chainlake.ops.monitoring.conftest import DAY, Mailbox, WatchedLake, Webhook
 from tests.commands import Chainlake, Result, run_chainlake
 from tests.small_lake import small_lake
+
+
+class TheMondayAfter(datetime):
+    """A look goes back for five sessions: of the small lake only within a week of its days."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "TheMondayAfter":
+        """Monday after the small lake's last day."""
+        return cls(2026, 11, 23, 15, 0, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -49,10 +60,11 @@ def test_a_test_alert_says_which_services_took_it(chainlake: Chainlake, webhook:
 
 
 def test_a_look_by_hand_opens_what_is_wrong_and_a_person_takes_it_or_closes_it(
-    chainlake: Chainlake, webhook: Webhook, tmp_path: Path
+    chainlake: Chainlake, webhook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The days of the small lake are long over, and one of them has failed.
+    # The days of the small lake are over, and one of them has failed.
     root = small_lake(tmp_path / "small").root
+    monkeypatch.setattr(incidents, "datetime", TheMondayAfter)
     seen = chainlake("ops", "watch", "--json", urls=webhook.url, lake=root)
     assert seen.returncode == 1
     report = json.loads(seen.stdout)
