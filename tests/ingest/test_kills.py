@@ -108,11 +108,7 @@ async def test_no_answer_is_lost_by_a_kill_and_none_is_there_twice(tmp_path: Pat
         delivery_log=log,
     )
     async with SimulatedGateway(options) as gateway:
-        place = Place(str(tmp_path / "lake"), gateway.port, tmp_path / "state")
-        async with BrokerPool.connect(place.settings.ib) as pool:
-            await pool.grow(CONNECTIONS)
-            lake = Lake.create(place.root, pool.origin, pool.clock.now())
-            await discover(place.step(lake), pool)
+        place, lake = await begun(gateway, tmp_path / "0")
         slot, in_the_middle = 0, 0
         for kill in range(KILLS):
             await clock_at(place, slot)
@@ -137,6 +133,9 @@ async def test_no_answer_is_lost_by_a_kill_and_none_is_there_twice(tmp_path: Pat
             if not was_alive:
                 assert process.exitcode == 0
                 slot += 1
+                if slot == len(DAY.slots):
+                    # The day is whole: it begins anew in another lake.
+                    (place, lake), slot = await begun(gateway, tmp_path / str(kill + 1)), 0
         assert in_the_middle > KILLS / 2, "few captures were killed in the middle"
         await clock_at(place, slot)
         await asyncio.to_thread(capture, place, slot)
@@ -145,6 +144,17 @@ async def test_no_answer_is_lost_by_a_kill_and_none_is_there_twice(tmp_path: Pat
             assert set(reads.frozen_conids(DAY.trade_date)) <= set(everything)
         assert set(everything.values()) == {1}
         assert left_behind(place.state) == []
+
+
+async def begun(gateway: SimulatedGateway, folder: Path) -> tuple[Place, Lake]:
+    """A lake of its own in which the day's set is frozen."""
+    place = Place(str(folder / "lake"), gateway.port, folder / "state")
+    async with BrokerPool.connect(place.settings.ib) as pool:
+        await pool.first.step_clock(DAY.at(time(9, 25)))
+        await pool.grow(CONNECTIONS)
+        lake = Lake.create(place.root, pool.origin, pool.clock.now())
+        await discover(place.step(lake), pool)
+    return place, lake
 
 
 async def clock_at(place: Place, slot: int) -> None:
