@@ -23,8 +23,8 @@ STAMP := $(VENV)/.chainlake-ready
 # Interpreters to try, in this order. A pyenv shim that exists may still fail, so each is run. To choose one yourself:
 # make setup PYTHON=/path/to/python3.12
 PYTHON ?= python3.13 python3.12 python3.11 python3 python
-# Test processes. Many tests wait for a gateway or a lease more than they compute: four suit two cores.
-WORKERS ?= 4
+# Test processes. Some tests wait for a gateway more than they compute: three suit two cores.
+WORKERS ?= 3
 LAKE ?= data/demo
 # Tests to run; all of them when it is empty.
 TESTS :=
