@@ -6,15 +6,16 @@ from typing import Annotated
 
 import typer
 
+import chainlake.metrics
 from chainlake.cli import options as o
 from chainlake.cli.terminal import show
 from flows.loopback import holder, is_taken
 from ingest.errors import UsageError
-from lake.resources import CONFIG
 from lake.store import Lake
 
 PORT = 9464
-FOLDER = CONFIG / "monitoring"
+# Not in config/: dbt takes the YAML files of a folder of seeds for its own.
+FOLDER = Path(chainlake.metrics.__file__).parent
 SHIPPED = {"board": FOLDER / "grafana.json", "alerts": FOLDER / "prometheus-alerts.yaml"}
 
 
