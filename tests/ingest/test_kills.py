@@ -141,7 +141,7 @@ async def test_no_answer_is_lost_by_a_kill_and_none_is_there_twice(tmp_path: Pat
         await asyncio.to_thread(capture, place, slot)
         everything = captured(lake, slot)
         with reader(lake) as reads:
-            assert set(reads.frozen_conids(DAY.trade_date)) <= set(everything)
+            assert {row["conid"] for row in reads.contracts(DAY.trade_date)} <= set(everything)
         assert set(everything.values()) == {1}
         assert left_behind(place.state) == []
 
