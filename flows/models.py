@@ -7,15 +7,12 @@ now reach. Tables are written whatever the tests say; what failed is in the resu
 import json
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeGuard
 
-from flows.build_result import BuildResult as BuildResult
-from flows.build_result import Finding as Finding
-from flows.build_result import NodeResult as NodeResult
 from flows.seeds import ACTIONS, UNIVERSE, refusal_of
 from ingest.calendar.sessions import UTC, next_session, previous_session
 from ingest.open_interest.enrichment import filled_by
@@ -24,6 +21,7 @@ from lake import resources
 from lake.storage import absolute
 from lake.store import RESTATED, Lake
 from lake.tables import BY_NAME
+from lake.vocabulary import PublicationStatus
 
 if TYPE_CHECKING:
     from dbt.cli.main import dbtRunner, dbtRunnerResult
@@ -37,16 +35,9 @@ MODELLED = (
     "clean/daily_clean",
     "clean/daily_unresolved",
     "clean/daily_adjusted",
-    "derived/forwards",
-    "derived/vols",
-    "derived/surfaces",
-    "derived/surface_grid",
-    "derived/constant_maturities",
     "quality/slot_coverage",
     "quality/daily_metrics",
 )
-# What a build may leave out: its tests, or the tables of the schema `derived`, which then stay as they are.
-Part = Literal["tests", "derived"]
 DAILY = "clean/daily_clean"
 ADJUSTED = "clean/daily_adjusted"
 
@@ -72,17 +63,66 @@ class InputRefused(ModelError):
 
 
 @dataclass(frozen=True, slots=True)
+class NodeResult:
+    """One seed, model or test of a build."""
+
+    name: str
+    resource_type: str
+    status: str
+    elapsed_s: float
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One test that did not pass: `count` rows contradict it (None when it could not be evaluated)."""
+
+    name: str
+    message: str
+    count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What a build did. `versions`: of the raw and ops tables it read, and of the tables it wrote.
+
+    `left_alone`: dates that were asked for, and whose quotes are gone. `restatements`: underlyings by earlier date of
+    daily_adjusted that corporate actions put into other terms.
+    """
+
+    dates: tuple[date, ...]
+    left_alone: tuple[date, ...]
+    restatements: dict[date, tuple[str, ...]]
+    nodes: tuple[NodeResult, ...]
+    failures: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+    versions: dict[str, int]
+    elapsed_s: float
+    log: Path
+
+    @property
+    def restated(self) -> tuple[date, ...]:
+        """The dates of daily_adjusted that were replaced beside those of the build."""
+        return tuple(sorted(self.restatements))
+
+    @property
+    def status(self) -> PublicationStatus:
+        """The status with which the dates may be published."""
+        if self.failures:
+            return "failed"
+        return "warned" if self.warnings else "passed"
+
+
+@dataclass(frozen=True, slots=True)
 class BuildPaths:
     """Where a build reads and writes.
 
-    `seeds` is the folder of ``universe.csv`` and ``corporate_actions.csv``, `rates` the file of interest rates (None:
-    the one that ships); dbt's own files go to ``<state>/dbt``.
+    `seeds` is the folder of ``universe.csv`` and ``corporate_actions.csv``; dbt's own files go to ``<state>/dbt``.
     """
 
     lake_root: str | Path
     seeds: Path
     state: Path
-    rates: Path | None = None
 
     @property
     def workspace(self) -> Path:
@@ -101,7 +141,6 @@ class BuildPaths:
             "lake_root": absolute(self.lake_root),
             "seeds": str(self.seeds.resolve()),
             "dbt_database": str(self.workspace / "chainlake.duckdb"),
-            "rates": str(self.rates.resolve()) if self.rates else "",
         }
 
 
@@ -114,12 +153,6 @@ def clock_variables(settings: Settings) -> dict[str, str]:
         "close_deadline": settings.close.deadline.isoformat(),
         "open_interest_due": filled_by(settings).isoformat(),
     }
-
-
-def left_out(*, tests: bool = True, derived: bool = True) -> tuple[Part, ...]:
-    """What a build is to leave out."""
-    parts: dict[Part, bool] = {"tests": tests, "derived": derived}
-    return tuple(part for part, wanted in parts.items() if not wanted)
 
 
 class DbtProject:
@@ -144,9 +177,9 @@ class DbtProject:
         as_of: datetime | None = None,
         target: str | None = None,
         variables: Mapping[str, Any] | None = None,
-        without: Collection[Part] = (),
+        tested: bool = True,
     ) -> BuildResult:
-        """Build the models of `dates` in the lake of `paths`, then test them; `without` leaves out a part of that.
+        """Build the models of `dates` in the lake of `paths`, then test them unless `tested` is false.
 
         `dates` None stands for every date whose raw rows are still there; an empty list only restates what corporate
         actions reach. A date whose quotes are gone is left alone, even when it is asked for. `as_of` (aware, default
@@ -166,7 +199,7 @@ class DbtProject:
             paths.workspace.mkdir(parents=True, exist_ok=True)
             before = _versions(lake, MODELLED)
             try:
-                outcome = self._invoke(paths, target, given, _left_out(without))
+                outcome = self._invoke(paths, target, given, tested)
             finally:
                 from lake.dbt.delta_plugin import release_database  # imports dbt: see _dbt
 
@@ -180,7 +213,7 @@ class DbtProject:
             left_alone=tuple(sorted(set(listed or ()) - built)),
             restatements=_restatements(lake.notes(ADJUSTED, RESTATED, since=before.get(ADJUSTED))),
             nodes=nodes,
-            failures=(*_findings(outcome, "fail", "error"), *_broken_tables(nodes)),
+            failures=_findings(outcome, "fail", "error"),
             warnings=_findings(outcome, "warn"),
             versions=given["source_versions"] | _versions(lake, MODELLED),
             elapsed_s=time.monotonic() - started,
@@ -188,12 +221,13 @@ class DbtProject:
         )
 
     def _invoke(
-        self, paths: BuildPaths, target: str | None, given: Mapping[str, Any], left_out: Sequence[str]
+        self, paths: BuildPaths, target: str | None, given: Mapping[str, Any], tested: bool
     ) -> "dbtRunnerResult":
         options = _options(paths, target)
         manifest = self._parsed(paths, target, options)
+        without = _without("unit_test", *([] if tested else ["test"]))
         variables = json.dumps({**paths.variables, **given})
-        return self._runner(manifest).invoke(["build", *left_out, "--vars", variables, *options])
+        return self._runner(manifest).invoke(["build", *without, "--vars", variables, *options])
 
     def _parsed(self, paths: BuildPaths, target: str | None, options: Sequence[str]) -> Any:
         """The parsed project, kept for the next build of these paths unless a file of it has changed.
@@ -260,10 +294,8 @@ def _options(paths: BuildPaths, target: str | None) -> list[str]:
     return [*options, "--target", target] if target else options
 
 
-def _left_out(without: Collection[Part]) -> list[str]:
-    kinds = ["unit_test", *(["test"] if "tests" in without else [])]
-    options = [word for kind in kinds for word in ("--exclude-resource-type", kind)]
-    return [*options, "--exclude", "tag:derived"] if "derived" in without else options
+def _without(*resource_types: str) -> list[str]:
+    return [word for kind in resource_types for word in ("--exclude-resource-type", kind)]
 
 
 def _project_files() -> Iterator[Path]:
@@ -292,23 +324,14 @@ def _nodes(outcome: "dbtRunnerResult", log: Path) -> tuple[NodeResult, ...]:
             status=str(result.status),
             elapsed_s=result.execution_time,
             message=_one_line(result.message or ""),
-            derived="derived" in result.node.tags,
         )
         for result in results
     )
 
 
-def _broken_tables(nodes: Sequence[NodeResult]) -> tuple[Finding, ...]:
-    """Derived tables that were not written: the day is published without them, as failed."""
-    return tuple(Finding(node.name, node.message, None) for node in nodes if node.broken)
-
-
 def _require_tables(nodes: Sequence[NodeResult], log: Path) -> None:
-    """A table that was not written is no matter of quality: nothing may be published after it.
-
-    Except for the derived ones, which nothing else is made of.
-    """
-    broken = [node for node in nodes if node.broken and not node.derived]
+    """A table that was not written is no matter of quality: nothing may be published after it."""
+    broken = [node for node in nodes if node.resource_type != "test" and node.status in {"error", "fail"}]
     if broken:
         first = broken[0]
         others = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""

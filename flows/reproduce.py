@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from flows.models import MODELLED, BuildPaths, clock_variables, left_out
+from flows.models import MODELLED, BuildPaths, clock_variables
 from flows.steps import PipelineContext, stage_seeds
 from ingest.errors import UsageError
 from ingest.settings import StateSettings
@@ -30,18 +30,12 @@ from lake.tables import BY_NAME
 
 DAILY = "clean/daily_clean"
 QUOTES = "raw/option_quotes"
-SMILE = ("view", "slot_30m", "underlying")
 # What identifies a row of one trade date.
 KEYS = {
     "clean/intraday": ("conid", "slot_30m"),
     "clean/daily_clean": ("conid",),
     "clean/daily_unresolved": ("conid",),
     "clean/daily_adjusted": ("conid",),
-    "derived/forwards": (*SMILE, "trading_class", "multiplier", "expiry"),
-    "derived/vols": ("view", "slot_30m", "conid"),
-    "derived/surfaces": (*SMILE, "trading_class", "multiplier", "expiry"),
-    "derived/surface_grid": (*SMILE, "days", "delta", "right"),
-    "derived/constant_maturities": (*SMILE, "days"),
     "quality/slot_coverage": ("underlying", "slot_30m"),
     "quality/daily_metrics": ("metric",),
 }
@@ -119,7 +113,6 @@ def reproduce(context: PipelineContext, lake: Lake, day: date) -> Reproduction:
             tables = [
                 _compare(connection, lake, scratch, day, name, _version_to_compare(name, built, last))
                 for name in MODELLED
-                if name in last["versions"] and name in built["versions"]
             ]
     return Reproduction(
         trade_date=day,
@@ -141,8 +134,7 @@ def _publications(lake: Lake, day: date) -> tuple[dict[str, Any], dict[str, Any]
     if not rows:
         raise UsageError(f"{day} was never published in {lake.root}: run `chainlake rollup --date {day}` first")
     last = rows[-1]
-    # A day of an earlier version, or one that was built without them, has no derived tables.
-    if unnamed := [name for name in MODELLED if name not in last["versions"] and not name.startswith("derived/")]:
+    if unnamed := [name for name in MODELLED if name not in last["versions"]]:
         raise LakeError(f"the publication of {day} names no version of {', '.join(unnamed)}: roll the day up again")
     changes = changes_of(lake, DAILY)
     stands = last["versions"][DAILY]
@@ -206,7 +198,7 @@ class _Rebuild:
                 "models_root": self.scratch.root,
                 "source_versions": {name: version for name, version in versions.items() if name in BY_NAME},
             },
-            without=left_out(tests=False),
+            tested=False,
         )
 
 

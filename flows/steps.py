@@ -15,7 +15,7 @@ import structlog
 
 from flows.active_steps import active_step
 from flows.clock_evidence import require_publishable
-from flows.models import BuildPaths, BuildResult, DbtProject, clock_variables, left_out
+from flows.models import BuildPaths, BuildResult, DbtProject, clock_variables
 from flows.publication import BuildOutcome, Publication, dates_to_judge_again, publish
 from flows.seeds import symbols_of_no_use
 from ingest.broker import BrokerPool, BrokerSession
@@ -79,8 +79,7 @@ class PipelineContext:
     @property
     def build_paths(self) -> BuildPaths:
         """Where a rollup reads and writes."""
-        rates = self.settings.reference.rates
-        return BuildPaths(self.settings.lake.root, self.state / "seeds", self.state, rates)
+        return BuildPaths(self.settings.lake.root, self.state / "seeds", self.state)
 
     def step(self, lake: Lake, trading_session: Session, settings: Settings | None = None) -> StepContext:
         """What a step of `ingest` takes for a session; `settings` in place of the command's."""
@@ -306,7 +305,6 @@ async def rollup(
         as_of=as_of,
         target=target,
         variables=clock_variables(context.settings),
-        without=left_out(derived=context.settings.rollup.derived),
     )
     outcome = BuildOutcome(
         build.versions,

@@ -240,12 +240,6 @@ class CloseSettings(Section):
     deadline: time = time(23, 45)
 
 
-class RollupSettings(Section):
-    """What a rollup builds beside the daily views."""
-
-    derived: bool = False
-
-
 class EnrichmentSettings(Section):
     """Open interest of the next morning."""
 
@@ -297,7 +291,6 @@ class Settings(BaseSettings):
     reference: ReferenceSettings = Field(default_factory=ReferenceSettings)
     schedule: ScheduleSettings = ScheduleSettings()
     close: CloseSettings = CloseSettings()
-    rollup: RollupSettings = RollupSettings()
     enrichment: EnrichmentSettings = EnrichmentSettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
     watch: WatchSettings = WatchSettings()

@@ -31,7 +31,7 @@ from lake.vocabulary import (
 SCHEMA_VERSION = 4
 
 # Schemas of the tables that dbt writes; their trade dates are published.
-PUBLISHED_SCHEMAS = ("clean", "derived", "quality")
+PUBLISHED_SCHEMAS = ("clean", "quality")
 
 TEXT = pa.string()
 FLAG = pa.bool_()

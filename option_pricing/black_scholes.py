@@ -41,12 +41,12 @@ def price(
     years: FloatLike,
     vol: FloatLike,
     call: BoolLike,
-    rate: FloatLike = 0.0,
-    dividend_yield: FloatLike = 0.0,
+    rate: float = 0.0,
+    dividend_yield: float = 0.0,
 ) -> Floats:
     """European option price, dollars per share."""
-    forward_spot = np.asarray(spot, dtype=np.float64) * np.exp(-np.asarray(dividend_yield) * np.asarray(years))
-    discounted_strike = np.asarray(strike, dtype=np.float64) * np.exp(-np.asarray(rate) * np.asarray(years))
+    forward_spot = np.asarray(spot, dtype=np.float64) * np.exp(-dividend_yield * np.asarray(years))
+    discounted_strike = np.asarray(strike, dtype=np.float64) * np.exp(-rate * np.asarray(years))
     return _price(forward_spot, discounted_strike, np.asarray(vol) * np.sqrt(years), np.where(call, 1.0, -1.0))
 
 
@@ -56,17 +56,17 @@ def value(
     years: FloatLike,
     vol: FloatLike,
     call: BoolLike,
-    rate: FloatLike = 0.0,
-    dividend_yield: FloatLike = 0.0,
+    rate: float = 0.0,
+    dividend_yield: float = 0.0,
 ) -> Valuation:
     """Price and greeks together; ``vol`` and ``years`` must be positive (NaN in, NaN out)."""
     t = np.asarray(years, dtype=np.float64)
     sigma = np.asarray(vol, dtype=np.float64)
     s = np.asarray(spot, dtype=np.float64)
     sign = np.where(call, 1.0, -1.0)
-    dividend_factor = np.exp(-np.asarray(dividend_yield) * t)
+    dividend_factor = np.exp(-dividend_yield * t)
     forward_spot = s * dividend_factor
-    discounted_strike = np.asarray(strike, dtype=np.float64) * np.exp(-np.asarray(rate) * t)
+    discounted_strike = np.asarray(strike, dtype=np.float64) * np.exp(-rate * t)
     root_t = np.sqrt(t)
     deviation = sigma * root_t
     d1 = np.log(forward_spot / discounted_strike) / deviation + 0.5 * deviation
@@ -89,8 +89,8 @@ def implied_vol(
     strike: FloatLike,
     years: FloatLike,
     call: BoolLike,
-    rate: FloatLike = 0.0,
-    dividend_yield: FloatLike = 0.0,
+    rate: float = 0.0,
+    dividend_yield: float = 0.0,
 ) -> Floats:
     """The volatility at which the model gives the price `target`; NaN where there is none in [0.01 %, 2000 %].
 
@@ -101,8 +101,8 @@ def implied_vol(
     wanted, s, k, t, is_call = np.broadcast_arrays(target, spot, strike, years, call)
     shape = wanted.shape
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        forward_spot = (s * np.exp(-np.asarray(dividend_yield) * t)).astype(np.float64).ravel()
-        discounted_strike = (k * np.exp(-np.asarray(rate) * t)).astype(np.float64).ravel()
+        forward_spot = (s * np.exp(-dividend_yield * t)).astype(np.float64).ravel()
+        discounted_strike = (k * np.exp(-rate * t)).astype(np.float64).ravel()
         sign = np.where(is_call, 1.0, -1.0).ravel()
         root_t = np.sqrt(t).astype(np.float64).ravel()
         otm_sign = np.where(forward_spot < discounted_strike, 1.0, -1.0)
@@ -136,21 +136,18 @@ def _solve(wanted: Floats, forward_spot: Floats, discounted_strike: Floats, root
     low = np.full(wanted.shape, LOWEST_VOL)
     high = np.full(wanted.shape, HIGHEST_VOL)
     vol = np.clip(np.sqrt(2.0 * np.abs(log_moneyness)) / root_t, 0.05, 5.0)
-    rows = np.arange(wanted.size)
     for _ in range(100):
-        # Those that have settled are left as they are, so that an answer does not depend on what it is asked with.
-        now, f, root = vol[rows], forward_spot[rows], root_t[rows]
-        deviation = now * root
-        d1 = log_moneyness[rows] / deviation + 0.5 * deviation
-        otm = sign[rows]
-        excess = otm * (f * ndtr(otm * d1) - discounted_strike[rows] * ndtr(otm * (d1 - deviation))) - wanted[rows]
-        slope = f * _INVERSE_SQRT_2PI * np.exp(-0.5 * d1 * d1) * root
+        deviation = vol * root_t
+        d1 = log_moneyness / deviation + 0.5 * deviation
+        excess = sign * (forward_spot * ndtr(sign * d1) - discounted_strike * ndtr(sign * (d1 - deviation))) - wanted
+        slope = forward_spot * _INVERSE_SQRT_2PI * np.exp(-0.5 * d1 * d1) * root_t
         too_high = excess > 0
-        high[rows], low[rows] = np.where(too_high, now, high[rows]), np.where(too_high, low[rows], now)
-        step = now - excess / slope
-        inside = (step > low[rows]) & (step < high[rows])
-        vol[rows] = np.where(inside, step, 0.5 * (low[rows] + high[rows]))
-        rows = rows[np.abs(vol[rows] - now) > 1e-12 + 1e-10 * vol[rows]]
-        if rows.size == 0:
+        high = np.where(too_high, vol, high)
+        low = np.where(too_high, low, vol)
+        step = vol - excess / slope
+        new = np.where((step > low) & (step < high), step, 0.5 * (low + high))
+        moved = np.abs(new - vol)
+        vol = new
+        if not np.any(moved > 1e-12 + 1e-10 * vol):
             break
     return vol

@@ -12,9 +12,6 @@ from option_pricing.black_scholes import Floats
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-# Of a group's weight: what a sum over all groups may be off by, and far less than the weight of any row that matters.
-TIE = 1e-9
-
 
 def sums(values: Floats, group: Ints, count: int) -> Floats:
     """The sum of each group."""
@@ -38,8 +35,7 @@ def weighted_medians(values: Floats, weights: Floats, group: Ints, count: int) -
     # Shares of the group's own weight: one cumulative sum serves all groups, and a heavy one takes no digits of others.
     share = weights / sums(weights, group, count)[group]
     present, first = np.unique(group, return_index=True)
-    # Half is reached with the last digits that the sum of other groups leaves: an exact tie must not depend on them.
-    reached = np.searchsorted(np.cumsum(share), np.arange(present.size) + 0.5 - TIE)
+    reached = np.searchsorted(np.cumsum(share), np.arange(present.size) + 0.5)
     last = np.append(first[1:], values.size) - 1
     answer[present] = values[np.clip(reached, first, last)]
     return answer

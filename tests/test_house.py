@@ -172,8 +172,6 @@ MOST_LINES, LONGEST_FUNCTION, MOST_PARAMETERS = 400, 50, 6
 ALLOWED = {
     "option_pricing/black_scholes.py:price": "the seven terms of the formula",
     "option_pricing/early_exercise.py:exercise_premium": "the seven terms of an option",
-    "option_pricing/american.py:price": "the seven terms of an option",
-    "option_pricing/american.py:of": "the seven terms of an option",
     "option_pricing/black_scholes.py:value": "the seven terms of the formula",
     "option_pricing/black_scholes.py:implied_vol": "the seven terms of the formula",
     "chainlake/cli/commands/gate.py:gate": "Typer makes each option of a command from a parameter",

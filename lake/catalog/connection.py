@@ -32,7 +32,7 @@ from lake.errors import Damaged, QueryRefused
 from lake.store import Lake, is_table_name
 from lake.tables import PUBLISHED_SCHEMAS, TABLES, Table
 
-SCHEMAS = ("raw", "ops", "clean", "derived", "quality")
+SCHEMAS = ("raw", "ops", "clean", "quality")
 # The catalog as a file, an object of the lake's root.
 CATALOG_FILE = "lake.duckdb"
 

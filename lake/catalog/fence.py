@@ -19,9 +19,7 @@ from lake.errors import QueryRefused
 _EXPLAIN = re.compile(r"\s*explain\b(\s+analyze\b)?(\s*\((\s*(analyze|format\s+\w+)\s*,?)+\))?", re.IGNORECASE)
 # As a name of a table these make DuckDB look for a file, or for the variable of a program.
 _PLACE = re.compile(r"[./\\:*?]")
-_SCHEMAS = frozenset(
-    {"", "raw", "ops", "clean", "derived", "quality", "main", "information_schema", "pg_catalog", "temp"}
-)
+_SCHEMAS = frozenset({"", "raw", "ops", "clean", "quality", "main", "information_schema", "pg_catalog", "temp"})
 _CATALOGS = frozenset({"", "memory", "system", "temp"})
 
 

@@ -22,7 +22,6 @@ from dbt.adapters.duckdb.utils import TargetConfig
 from dbt_common.exceptions import DbtRuntimeError
 
 from lake import storage
-from lake.dbt import pricing_functions
 from lake.duck import load_delta, open_root
 from lake.errors import LakeError
 from lake.location import lake_root
@@ -66,7 +65,6 @@ class Plugin(BasePlugin):
         The credentials of an object store are given here, where dbt neither logs nor compiles them.
         """
         load_delta(conn)
-        pricing_functions.register(conn)
         if self.creds is not None:
             with _as_dbt_error():
                 storage.require_reachable(self.creds.external_root)

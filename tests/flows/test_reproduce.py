@@ -62,7 +62,7 @@ class Published:
         days = [day] if day else []
         stage_seeds(self.context, self.lake, days)
         paths = self.context.build_paths
-        built = self.context.project.build(paths, days, as_of=as_of, without=("tests",))
+        built = self.context.project.build(paths, days, as_of=as_of, tested=False)
         outcome = BuildOutcome(built.versions, restated=built.restated)
         publish(self.lake, built.dates, outcome, paths.seeds / "corporate_actions.csv", as_of)
 

@@ -53,11 +53,11 @@ class Place:
     @property
     def settings(self) -> Settings:
         return load(
-            ib={"port": self.port, "lines": 40, "messages_per_second": 30.0, "client_id_pool": 20, "reconnect_s": 0.5},
+            ib={"port": self.port, "lines": 40, "messages_per_second": 20.0, "client_id_pool": 20, "reconnect_s": 0.5},
             lake={"root": self.root},
             state={"dir": self.state},
             acquisition={"greeks_patience_s": 1.5, "contract_timeout_s": 4.0},
-            filters={"moneyness_pct": 0.25, "expiry_months_ahead": 3},
+            filters={"moneyness_pct": 0.6, "expiry_months_ahead": 9},
         )
 
     def step(self, lake: Lake) -> StepContext:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import duckdb
 import pytest
 
-from flows.models import BuildPaths, BuildResult, DbtProject, Part, project_stamp
+from flows.models import BuildPaths, BuildResult, DbtProject, project_stamp
 from lake.duck import connect
 from lake.store import Lake
 from tests.models.rows import CREATED, LATER, Day, Row, write_seeds
@@ -46,7 +46,6 @@ class SmallLake:
         self.folder = folder
         self.lake = Lake.create(folder / "lake", "simulated", CREATED)
         self.seeds = write_seeds(folder / "config")
-        self.rates: Path | None = None
         self._connection = connection
         self._project = SharedProject()
 
@@ -56,16 +55,9 @@ class SmallLake:
     def reference(self, universe: Sequence[str] = ("AAPL",), actions: Sequence[Row] = ()) -> None:
         write_seeds(self.seeds, universe, actions)
 
-    def build(
-        self,
-        dates: Sequence[date] | None,
-        as_of: datetime = LATER,
-        without: Sequence[Part] = ("derived",),
-        **variables: Any,
-    ) -> BuildResult:
-        """A build; the derived tables, which take as long as all others, are left out unless a test is about them."""
-        paths = BuildPaths(self.lake.root, self.seeds, self.folder / "state", self.rates)
-        return self._project.build(paths, dates, as_of=as_of, variables=variables, without=without)
+    def build(self, dates: Sequence[date] | None, as_of: datetime = LATER, **variables: Any) -> BuildResult:
+        paths = BuildPaths(self.lake.root, self.seeds, self.folder / "state")
+        return self._project.build(paths, dates, as_of=as_of, variables=variables)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of `query`, in which ``clean.daily_clean`` and so on stand for the lake's tables."""
